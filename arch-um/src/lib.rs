@@ -1,0 +1,1 @@
+//! The CPU and MMU: vCPU threads, traps, engines, signal frames, vDSO.

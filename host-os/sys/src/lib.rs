@@ -1,0 +1,1 @@
+//! Raw host system calls, each with its safety note.

@@ -1,0 +1,4 @@
+//! devfs: /dev.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;

@@ -1,0 +1,4 @@
+//! procfs: /proc.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;

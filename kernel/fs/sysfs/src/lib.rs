@@ -1,0 +1,4 @@
+//! sysfs: /sys.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;

@@ -1,0 +1,136 @@
+//! What depends on the instruction set.
+
+use abi::{Errno, SigAction, SigInfo, SigSet, SigStack};
+use alloc::vec::Vec;
+
+/// Number of general words in a [`UserContext`].
+pub const GP_WORDS: usize = 40;
+
+/// The user-mode registers of one task. Which word is which register is known
+/// to the [`Arch`] and the engine only.
+#[repr(C, align(64))]
+pub struct UserContext {
+    /// General registers, segment bases, the trap's details.
+    pub gp: [u64; GP_WORDS],
+    /// Vector and floating-point state in the arch's own format (x86: XSAVE
+    /// layout as in the host's signal frame). Length [`Arch::fp_size`], or empty = initial state.
+    pub fp: Vec<u8>,
+    /// Where the engine left the live vector state (0 = in `fp`).
+    pub home: u64,
+}
+
+impl UserContext {
+    /// All zero, initial vector state.
+    pub const fn new() -> UserContext {
+        UserContext {
+            gp: [0; GP_WORDS],
+            fp: Vec::new(),
+            home: 0,
+        }
+    }
+}
+
+impl Default for UserContext {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A system call's number and six arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyscallArgs {
+    /// Number (x86: rax, sign bits kept).
+    pub nr: u64,
+    /// Arguments in order.
+    pub args: [u64; 6],
+}
+
+/// User memory as the arch needs it for signal frames.
+pub trait UserMem {
+    /// Copies from guest memory. [`Errno::EFAULT`] if any byte is unreadable.
+    fn read(&mut self, addr: u64, buf: &mut [u8]) -> Result<(), Errno>;
+    /// Copies to guest memory. [`Errno::EFAULT`] if any byte is unwritable.
+    fn write(&mut self, addr: u64, buf: &[u8]) -> Result<(), Errno>;
+}
+
+/// A signal about to be delivered to a handler.
+pub struct SignalDelivery<'a> {
+    /// Signal number, siginfo and the action.
+    pub info: &'a SigInfo,
+    /// The action: handler, flags, restorer.
+    pub action: &'a SigAction,
+    /// Mask to restore at sigreturn.
+    pub mask: SigSet,
+    /// The task's alternate stack.
+    pub altstack: SigStack,
+}
+
+/// What sigreturn found in the frame.
+pub struct SigReturn {
+    /// Mask to restore.
+    pub mask: SigSet,
+    /// Alternate stack settings to restore.
+    pub altstack: SigStack,
+}
+
+/// Instruction-set specifics. Implemented for x86-64 in `arch-um/src/x86_64`.
+pub trait Arch: Send + Sync {
+    /// `uname -m`: `x86_64`.
+    fn machine(&self) -> &'static str;
+    /// `e_machine` of programs it runs.
+    fn elf_machine(&self) -> u16;
+    /// `AT_HWCAP` and `AT_HWCAP2`.
+    fn hwcap(&self) -> (u64, u64);
+    /// Size of the vector state in bytes.
+    fn fp_size(&self) -> usize;
+    /// `AT_MINSIGSTKSZ`.
+    fn min_sigstack(&self) -> usize;
+
+    /// Prepares `cx` for a fresh program: everything zero but these; vector state initial.
+    fn start(&self, cx: &mut UserContext, ip: u64, sp: u64);
+    /// Number and arguments of the trapped system call. Also marks the
+    /// context as "in a system call" for [`Arch::restart_syscall`].
+    fn syscall(&self, cx: &UserContext) -> SyscallArgs;
+    /// Sets the return value of the system call (or `-errno`).
+    fn set_return(&self, cx: &mut UserContext, val: u64);
+    /// The value last returned.
+    fn get_return(&self, cx: &UserContext) -> u64;
+    /// Makes the task execute system call `nr` again with its original arguments.
+    fn restart_syscall(&self, cx: &mut UserContext, nr: u64);
+    /// Instruction pointer.
+    fn ip(&self, cx: &UserContext) -> u64;
+    /// Stack pointer.
+    fn sp(&self, cx: &UserContext) -> u64;
+    /// Sets the instruction pointer.
+    fn set_ip(&self, cx: &mut UserContext, ip: u64);
+    /// Sets the stack pointer.
+    fn set_sp(&self, cx: &mut UserContext, sp: u64);
+    /// Sets the thread pointer (CLONE_SETTLS).
+    fn set_tls(&self, cx: &mut UserContext, tls: u64);
+    /// `arch_prctl(2)`. `out`: for ARCH_GET_*, the value to store at `addr`.
+    fn arch_prctl(&self, cx: &mut UserContext, code: u64, addr: u64) -> Result<Option<u64>, Errno>;
+
+    /// Builds the frame of a signal handler on the guest's stack and points
+    /// `cx` to the handler. `cx.fp` is in sync. [`Errno::EFAULT`]: the stack cannot take it (SIGSEGV).
+    fn push_signal(
+        &self,
+        cx: &mut UserContext,
+        mem: &mut dyn UserMem,
+        s: &SignalDelivery,
+    ) -> Result<(), Errno>;
+    /// Takes the frame back (rt_sigreturn). Nothing in it is trusted.
+    fn pop_signal(&self, cx: &mut UserContext, mem: &mut dyn UserMem) -> Result<SigReturn, Errno>;
+
+    /// `struct user_regs_struct` for ptrace and core dumps.
+    fn user_regs(&self, cx: &UserContext) -> Vec<u8>;
+    /// Sets the registers from `struct user_regs_struct`, refusing what would harm.
+    fn set_user_regs(&self, cx: &mut UserContext, regs: &[u8]) -> Result<(), Errno>;
+
+    /// The vDSO image to map into programs (a whole number of pages), and the
+    /// offset of the signal restorer in it if any. Empty: no vDSO.
+    fn vdso(&self) -> &[u8];
+    /// The page behind the vDSO's data pointer (clock offsets), mapped read-only right before the image.
+    fn vvar(&self) -> &[u8];
+    /// Text of `/proc/cpuinfo` for `ncpus` CPUs.
+    fn cpuinfo(&self, ncpus: u32) -> Vec<u8>;
+}

@@ -1,0 +1,141 @@
+//! Running guest code in an address space, and the traps it ends in.
+
+use crate::arch::UserContext;
+use crate::cpu::{CpuBlock, CpuId};
+use crate::mem::Pfn;
+use abi::Errno;
+use alloc::boxed::Box;
+
+bitflags::bitflags! {
+    /// Access rights of a mapping; same bits as `PROT_*` of mmap(2).
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+    pub struct Prot: u32 {
+        /// Readable.
+        const READ = 1;
+        /// Writable.
+        const WRITE = 2;
+        /// Executable.
+        const EXEC = 4;
+    }
+}
+
+/// One change to the host's mappings of a user process. Addresses and lengths
+/// are multiples of the page size and below [`crate::USER_END`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MapOp {
+    /// Map `len` bytes at `addr` to the contiguous frames from `pfn`, replacing
+    /// what was there. `populate`: enter all pages into the host's page table now.
+    Map {
+        /// Guest address.
+        addr: u64,
+        /// Length in bytes.
+        len: u64,
+        /// First frame.
+        pfn: Pfn,
+        /// Rights.
+        prot: Prot,
+        /// Fill the host's page table at once.
+        populate: bool,
+    },
+    /// Remove all mappings in the range.
+    Unmap {
+        /// Guest address.
+        addr: u64,
+        /// Length in bytes.
+        len: u64,
+    },
+    /// Change the rights of the existing mappings in the range; holes are skipped.
+    Protect {
+        /// Guest address.
+        addr: u64,
+        /// Length in bytes.
+        len: u64,
+        /// New rights.
+        prot: Prot,
+    },
+}
+
+/// Why guest code stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trap {
+    /// A system call. The context's instruction pointer is behind it, as
+    /// hardware leaves it; number and arguments through [`crate::Arch`].
+    Syscall,
+    /// Access to a page that the host has not mapped, or not with these rights.
+    PageFault {
+        /// Address accessed. May be anything, also above [`crate::USER_END`].
+        addr: u64,
+        /// What was tried: exactly one of READ, WRITE, EXEC.
+        access: Prot,
+    },
+    /// Another CPU exception.
+    Exception {
+        /// Signal that Linux sends for it (SIGILL, SIGFPE, SIGTRAP, SIGBUS, SIGSEGV).
+        signo: i32,
+        /// `si_code` of that signal.
+        code: i32,
+        /// `si_addr`.
+        addr: u64,
+        /// Hardware exception number, for the signal frame.
+        vector: u32,
+        /// Hardware error code, for the signal frame.
+        error: u64,
+    },
+    /// Nothing of the guest's doing: look at the pending interrupts.
+    Interrupt,
+    /// The user process died or broke the rules of the engine. The guest
+    /// process must be killed (SIGKILL); its `UserSpace` is of no more use.
+    Lost,
+}
+
+/// The host's side of one guest address space.
+pub trait UserSpace: Send + Sync {
+    /// Carries out `ops` in order and returns when they are in force on every
+    /// vCPU. Called with no spin lock held. Errors: [`Errno::ENOMEM`] if the
+    /// host refuses (its limit on mappings), [`Errno::ESRCH`] if the user process is gone.
+    fn apply(&self, ops: &[MapOp]) -> Result<(), Errno>;
+    /// Removes every mapping below [`crate::USER_END`].
+    fn clear(&self) -> Result<(), Errno>;
+    /// Number of host mappings in use, about; the mm drops mappings when the
+    /// engine's [`Engine::max_mappings`] comes near.
+    fn mappings(&self) -> usize;
+    /// For the engine itself.
+    fn as_any(&self) -> &dyn core::any::Any;
+}
+
+/// How guest code is run.
+pub trait Engine: Send + Sync {
+    /// Name as on the command line (`seccomp`).
+    fn name(&self) -> &'static str;
+    /// An empty address space. Errors: [`Errno::EAGAIN`] (no process),
+    /// [`Errno::ENFILE`] (no descriptor), [`Errno::ENOMEM`].
+    /// Dropping it gives the user process back to the pool, or ends it.
+    fn new_space(&self) -> Result<Box<dyn UserSpace>, Errno>;
+    /// Bound on [`UserSpace::mappings`].
+    fn max_mappings(&self) -> usize;
+    /// Runs `cx` in `space` on this vCPU until it traps. The caller has set
+    /// nothing but the registers; the engine sets [`CpuBlock::mode`] to `USER`, re-checks
+    /// [`CpuBlock::pending`] and returns [`Trap::Interrupt`] if there is any,
+    /// and sets the mode back to `KERNEL` before it returns.
+    fn run(&self, cpu: &CpuBlock, space: &dyn UserSpace, cx: &mut UserContext) -> Trap;
+    /// Makes the vector and floating-point state in `cx` complete (the engine
+    /// may have left it in the user process). Called when the task leaves the
+    /// CPU for another task of any kind, and before the state is read, copied or changed.
+    fn sync_fp(&self, cx: &mut UserContext);
+    /// Waits until an interrupt is pending on `cpu` or `deadline_ns` (monotonic) is reached.
+    fn idle(&self, cpu: &CpuBlock, deadline_ns: Option<u64>);
+    /// Sets `bits` in the CPU's pending word and makes it look soon: kicks it
+    /// out of guest mode, ends idling. Safe from any thread, also from host signal handlers.
+    fn interrupt(&self, cpu: &CpuBlock, bits: u32);
+    /// Programs the clock of this vCPU: raise [`crate::cpu::IRQ_TIMER`] at
+    /// `deadline_ns` (monotonic), `None` switches it off. Only for `cpu` itself.
+    fn set_timer(&self, cpu: &CpuBlock, deadline_ns: Option<u64>);
+    /// Starts vCPU `id` on the prepared stack `entry` (its head's `cpu` is set).
+    /// Returns when its host thread exists.
+    fn start_cpu(
+        &self,
+        id: CpuId,
+        block: &'static CpuBlock,
+        entry: crate::cpu::SavedStack,
+    ) -> Result<(), Errno>;
+}

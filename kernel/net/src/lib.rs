@@ -1,0 +1,4 @@
+//! Sockets: the unix family.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;
