@@ -1,4 +1,52 @@
 //! Locks with levels, wait queues, timers.
+//!
+//! - [`SpinLock`]: short critical sections. Spins briefly, then blocks the
+//!   vCPU's host thread (the holder may have been descheduled by the host).
+//!   Nothing that sleeps, copies user memory or calls the host may happen inside.
+//! - [`Mutex`], [`RwLock`]: sleeping locks. The task gives up its vCPU.
+//! - [`WaitQueue`]: tasks (and poll callbacks) waiting for a condition.
+//! - [`timer::TimerQueue`]: callbacks at a time of the monotonic clock.
+//! - [`Once`]: a value set once.
+//!
+//! # Lock order
+//! The level is part of a spin lock's type; in debug builds taking a lock whose
+//! level is not above every level held panics. Levels, outermost first:
+//!
+//! ```text
+//! 8  dentry, mount tables        (vfs)
+//! 16 inode, file, page cache     (vfs, file systems)
+//! 24 sockets, pipes, ttys        (ipc, net, tty)
+//! 32 process, signals, futexes   (task)
+//! 40 wait queues                 (sync)
+//! 44 timers                      (sync)
+//! 48 run queues                  (task)
+//! 56 page tables, frames, heap   (mm)
+//! 60 leaf: logs, counters
+//! ```
 #![no_std]
-#![forbid(unsafe_code)]
 extern crate alloc;
+
+mod mutex;
+mod once;
+mod spin;
+pub mod timer;
+mod wait;
+
+pub use mutex::{Mutex, MutexGuard, ReadGuard, RwLock, WriteGuard};
+pub use once::Once;
+pub use spin::{SpinGuard, SpinLock};
+pub use wait::{WaitEntry, WaitQueue, WakeCallback, wait_event};
+
+/// Names for the levels of the lock order above.
+#[expect(missing_docs)]
+pub mod level {
+    pub const DENTRY: u8 = 8;
+    pub const INODE: u8 = 16;
+    pub const IPC: u8 = 24;
+    pub const TASK: u8 = 32;
+    pub const WAIT: u8 = 40;
+    pub const TIMER: u8 = 44;
+    pub const RUNQUEUE: u8 = 48;
+    pub const MM: u8 = 56;
+    pub const LEAF: u8 = 60;
+}

@@ -1,0 +1,235 @@
+//! [`WaitQueue`]: tasks and callbacks waiting for a condition.
+
+use crate::{SpinLock, level};
+use abi::{Errno, Result};
+use alloc::collections::VecDeque;
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use hal::cpu::{self, Waiter};
+
+/// Called when a queue is woken; for poll and epoll. Runs with the queue's
+/// lock released, under whatever the waker holds: it may take locks of level
+/// [`level::WAIT`] and inner only.
+pub trait WakeCallback: Send + Sync {
+    /// `key`: readiness bits that the waker announces (poll(2)), 0 = unknown.
+    fn woken(&self, key: u32);
+}
+
+enum Kind {
+    Task(&'static dyn Waiter, Arc<AtomicBool>),
+    Callback(Weak<dyn WakeCallback>),
+}
+
+struct Entry {
+    id: usize,
+    exclusive: bool,
+    kind: Kind,
+}
+
+/// Who waits for something to change.
+pub struct WaitQueue {
+    len: AtomicUsize,
+    entries: SpinLock<Entries, { level::WAIT }>,
+}
+
+#[derive(Default)]
+struct Entries {
+    next_id: usize,
+    list: VecDeque<Entry>,
+}
+
+/// Names a callback registered with [`WaitQueue::add_callback`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WaitEntry(usize);
+
+impl WaitQueue {
+    /// Nobody waits.
+    pub const fn new() -> WaitQueue {
+        WaitQueue {
+            len: AtomicUsize::new(0),
+            entries: SpinLock::new(Entries {
+                next_id: 0,
+                list: VecDeque::new(),
+            }),
+        }
+    }
+
+    /// Waits until `ready` gives a value. A pending signal ends it with [`Errno::ERESTARTSYS`].
+    /// `ready` may take locks; it is evaluated outside the queue's lock.
+    pub fn wait<T>(&self, ready: impl FnMut() -> Option<T>) -> Result<T> {
+        wait_event(&[self], true, None, false, ready)
+    }
+    /// As [`WaitQueue::wait`]; a wake of one wakes only one such waiter.
+    pub fn wait_exclusive<T>(&self, ready: impl FnMut() -> Option<T>) -> Result<T> {
+        wait_event(&[self], true, None, true, ready)
+    }
+    /// As [`WaitQueue::wait`], until `deadline_ns` (monotonic): then [`Errno::ETIMEDOUT`].
+    pub fn wait_until<T>(
+        &self,
+        deadline_ns: Option<u64>,
+        ready: impl FnMut() -> Option<T>,
+    ) -> Result<T> {
+        wait_event(&[self], true, deadline_ns, false, ready)
+    }
+    /// Waits whatever signals come.
+    pub fn wait_uninterruptible<T>(&self, ready: impl FnMut() -> Option<T>) -> T {
+        let mut ready = ready;
+        loop {
+            if let Ok(v) = wait_event(&[self], false, None, false, &mut ready) {
+                return v;
+            }
+        }
+    }
+
+    /// Wakes all non-exclusive waiters and up to `n` exclusive ones.
+    pub fn wake(&self, n: usize, key: u32) {
+        // A waiter is on the list before it checks its condition; whoever
+        // changed the condition before this load either sees it here, or the
+        // waiter sees the change (both sides order store before load).
+        core::sync::atomic::fence(Ordering::SeqCst);
+        if self.len.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut callbacks: VecDeque<Arc<dyn WakeCallback>> = VecDeque::new();
+        {
+            let entries = self.entries.lock();
+            let mut left = n;
+            for e in &entries.list {
+                if e.exclusive {
+                    if left == 0 {
+                        continue;
+                    }
+                }
+                match &e.kind {
+                    Kind::Task(w, woken) => {
+                        if !woken.swap(true, Ordering::AcqRel) {
+                            w.wake();
+                            if e.exclusive {
+                                left -= 1;
+                            }
+                        }
+                    }
+                    Kind::Callback(c) => {
+                        if let Some(c) = c.upgrade() {
+                            callbacks.push_back(c);
+                        }
+                    }
+                }
+            }
+        }
+        for c in callbacks {
+            c.woken(key);
+        }
+    }
+    /// Wakes everybody.
+    pub fn wake_all(&self) {
+        self.wake(usize::MAX, 0);
+    }
+    /// Wakes everybody, announcing poll bits.
+    pub fn wake_key(&self, key: u32) {
+        self.wake(usize::MAX, key);
+    }
+    /// Wakes one exclusive waiter (and all others).
+    pub fn wake_one(&self) {
+        self.wake(1, 0);
+    }
+    /// Whether somebody is on the queue.
+    pub fn has_waiters(&self) -> bool {
+        self.len.load(Ordering::Relaxed) != 0
+    }
+
+    /// Puts a callback on the queue. It stays until [`WaitQueue::remove`].
+    pub fn add_callback(&self, c: Weak<dyn WakeCallback>) -> WaitEntry {
+        self.add(Kind::Callback(c), false)
+    }
+    fn add(&self, kind: Kind, exclusive: bool) -> WaitEntry {
+        let mut e = self.entries.lock();
+        e.next_id += 1;
+        let id = e.next_id;
+        e.list.push_back(Entry {
+            id,
+            exclusive,
+            kind,
+        });
+        self.len.store(e.list.len(), Ordering::SeqCst);
+        WaitEntry(id)
+    }
+    /// Takes an entry off the queue.
+    pub fn remove(&self, entry: WaitEntry) {
+        let mut e = self.entries.lock();
+        let mut gone = None;
+        if let Some(i) = e.list.iter().position(|x| x.id == entry.0) {
+            gone = e.list.remove(i);
+        }
+        self.len.store(e.list.len(), Ordering::SeqCst);
+        drop(e);
+        drop(gone);
+    }
+}
+
+impl Default for WaitQueue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl core::fmt::Debug for WaitQueue {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("WaitQueue")
+    }
+}
+
+/// Waits on several queues at once until `ready` gives a value.
+///
+/// Errors: [`Errno::ERESTARTSYS`] if `interruptible` and a signal is pending,
+/// [`Errno::ETIMEDOUT`] at the deadline (monotonic ns). No spin lock may be held.
+pub fn wait_event<T>(
+    queues: &[&WaitQueue],
+    interruptible: bool,
+    deadline_ns: Option<u64>,
+    exclusive: bool,
+    mut ready: impl FnMut() -> Option<T>,
+) -> Result<T> {
+    if let Some(v) = ready() {
+        return Ok(v);
+    }
+    let me = cpu::current_waiter();
+    let woken = Arc::new(AtomicBool::new(false));
+    let mut entries: [Option<WaitEntry>; 4] = [None; 4];
+    assert!(queues.len() <= entries.len());
+    for (q, e) in queues.iter().zip(&mut entries) {
+        *e = Some(q.add(Kind::Task(me, woken.clone()), exclusive));
+    }
+    let result = loop {
+        woken.store(false, Ordering::Release);
+        me.prepare_wait(interruptible);
+        core::sync::atomic::fence(Ordering::SeqCst);
+        if let Some(v) = ready() {
+            me.cancel_wait();
+            break Ok(v);
+        }
+        if interruptible && me.interrupted() {
+            me.cancel_wait();
+            break Err(Errno::ERESTARTSYS);
+        }
+        if let Some(d) = deadline_ns
+            && crate::timer::now() >= d
+        {
+            me.cancel_wait();
+            break Err(Errno::ETIMEDOUT);
+        }
+        me.wait(deadline_ns);
+    };
+    for (q, e) in queues.iter().zip(&entries) {
+        if let Some(e) = e {
+            q.remove(*e);
+        }
+    }
+    // An exclusive wake-up that we could not use goes to the next one.
+    if exclusive && result.is_err() && woken.load(Ordering::Acquire) {
+        for q in queues {
+            q.wake_one();
+        }
+    }
+    result
+}

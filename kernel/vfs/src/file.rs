@@ -1,0 +1,222 @@
+//! Open files.
+//!
+//! A [`File`] is an *open file description* (open(2)): it may be shared by
+//! several descriptors and processes. What it does is its [`FileOps`].
+
+use crate::cred::Cred;
+use crate::inode::{DirEmit, InodeRef};
+use crate::poll::{PollEvents, PollTable};
+use abi::{Errno, Result};
+use alloc::sync::Arc;
+use core::any::Any;
+use core::sync::atomic::{AtomicU32, Ordering};
+use mm::PageCache;
+use mm::io::{Sink, Source};
+use sync::Mutex;
+
+bitflags::bitflags! {
+    /// Flags of open(2) and fcntl(2) F_SETFL, Linux x86-64 values. The low two bits are the access mode.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    #[expect(missing_docs)]
+    pub struct OpenFlags: u32 {
+        const WRONLY = 0o1;
+        const RDWR = 0o2;
+        const CREAT = 0o100;
+        const EXCL = 0o200;
+        const NOCTTY = 0o400;
+        const TRUNC = 0o1000;
+        const APPEND = 0o2000;
+        const NONBLOCK = 0o4000;
+        const DSYNC = 0o10000;
+        const ASYNC = 0o20000;
+        const DIRECT = 0o40000;
+        const LARGEFILE = 0o100000;
+        const DIRECTORY = 0o200000;
+        const NOFOLLOW = 0o400000;
+        const NOATIME = 0o1000000;
+        const CLOEXEC = 0o2000000;
+        const SYNC = 0o4000000;
+        const PATH = 0o10000000;
+        const TMPFILE = 0o20000000;
+        const _ = !0;
+    }
+}
+
+impl OpenFlags {
+    /// Open for reading.
+    pub fn readable(self) -> bool {
+        self.bits() & 3 != 1 && !self.contains(OpenFlags::PATH)
+    }
+    /// Open for writing.
+    pub fn writable(self) -> bool {
+        matches!(self.bits() & 3, 1 | 2) && !self.contains(OpenFlags::PATH)
+    }
+}
+
+/// Who calls a file operation: what drivers may ask about the current task.
+/// Implemented by `task::Ctx`.
+pub trait Caller {
+    /// Credentials.
+    fn cred(&self) -> Arc<Cred>;
+    /// Memory of the caller (ioctl arguments). `None` for kernel-internal calls.
+    fn mm(&self) -> Option<Arc<mm::Mm>>;
+    /// Process (thread-group) id in the machine.
+    fn pid(&self) -> i32;
+    /// Real-time clock, ns since 1970.
+    fn realtime_ns(&self) -> i64;
+    /// The task layer's context, for drivers above it (tty).
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// What an open file does. One object per open, or shared, as the driver likes.
+/// Methods may sleep; blocking ones obey `f.nonblock()` with [`Errno::EAGAIN`]
+/// and end with [`Errno::ERESTARTSYS`] when a signal comes.
+pub trait FileOps: Send + Sync {
+    /// For downcasts.
+    fn as_any(&self) -> &dyn Any;
+    /// Reads at `pos` (ignored by streams).
+    fn read(&self, _f: &File, _cx: &dyn Caller, _pos: u64, _dst: &mut dyn Sink) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+    /// Writes at `pos` (ignored by streams). O_APPEND has been applied to `pos` by the caller under the inode's write lock when
+    /// [`FileOps::seekable`]; the file system raises the size.
+    fn write(
+        &self,
+        _f: &File,
+        _cx: &dyn Caller,
+        _pos: u64,
+        _src: &mut dyn Source,
+    ) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+    /// Whether there is a file position (lseek, pread); else those give ESPIPE.
+    fn seekable(&self) -> bool {
+        false
+    }
+    /// lseek(2) other than the generic SET/CUR/END by size (directories, SEEK_DATA/HOLE). `None` = use the generic one.
+    fn seek(&self, _f: &File, _offset: i64, _whence: u32) -> Option<Result<u64>> {
+        None
+    }
+    /// Directory: emits entries from position `pos` on, `.` and `..` included; positions are the file system's own cookies, 0 = start.
+    fn read_dir(&self, _f: &File, _pos: u64, _emit: &mut DirEmit<'_>) -> Result {
+        Err(Errno::ENOTDIR)
+    }
+    /// Readiness now; with a table, also registers for changes. Default: always ready.
+    fn poll(&self, f: &File, _table: Option<&mut PollTable<'_>>) -> PollEvents {
+        let _ = f;
+        PollEvents::IN | PollEvents::OUT | PollEvents::RDNORM | PollEvents::WRNORM
+    }
+    /// ioctl(2). FIONBIO, FIOCLEX and FIONREAD on regular files are handled before.
+    fn ioctl(&self, _f: &File, _cx: &dyn Caller, _cmd: u32, _arg: u64) -> Result<u64> {
+        Err(Errno::ENOTTY)
+    }
+    /// Page cache to map for mmap(2). [`Errno::ENODEV`] if it cannot be mapped. For /dev/zero: a fresh anonymous cache when `shared`.
+    fn mmap(&self, _f: &File, _shared: bool) -> Result<MmapBacking> {
+        Err(Errno::ENODEV)
+    }
+    /// fsync(2), fdatasync(2).
+    fn fsync(&self, _f: &File, _data_only: bool) -> Result {
+        Err(Errno::EINVAL)
+    }
+    /// fallocate(2).
+    fn fallocate(&self, _f: &File, _mode: u32, _offset: u64, _len: u64) -> Result {
+        Err(Errno::EOPNOTSUPP)
+    }
+    /// A descriptor of this file was closed by a process (close(2)); locks are dropped by the caller.
+    fn flush(&self, _f: &File) {}
+    /// The last reference to the description is gone.
+    fn release(&self, _f: &File) {}
+    /// O_NONBLOCK or O_ASYNC changed.
+    fn set_flags(&self, _f: &File, _flags: OpenFlags) -> Result {
+        Ok(())
+    }
+    /// Text for /proc/PID/fdinfo behind the standard lines.
+    fn fdinfo(&self, _f: &File, _out: &mut alloc::vec::Vec<u8>) {}
+    /// Name for files without a path, as in /proc/PID/fd: `pipe:[123]`, `anon_inode:[eventfd]`.
+    fn anon_name(&self) -> Option<alloc::vec::Vec<u8>> {
+        None
+    }
+}
+
+/// What a mapping of a file shows.
+pub enum MmapBacking {
+    /// The pages of this cache.
+    Cache(Arc<PageCache>),
+    /// Private zero pages (/dev/zero, MAP_PRIVATE).
+    Anon,
+}
+
+/// An open file description.
+pub struct File {
+    /// Behaviour.
+    pub ops: Arc<dyn FileOps>,
+    /// Inode: real, or an anonymous one for pipes, sockets and the like.
+    pub inode: InodeRef,
+    /// Where it was opened (mount and dentry); `None` for anonymous files.
+    pub path: Option<crate::path::Path>,
+    flags: AtomicU32,
+    /// File position. Held across read and write of seekable files.
+    pub pos: Mutex<u64>,
+    /// Credentials of the opener.
+    pub cred: Arc<Cred>,
+    /// Owner for SIGIO (fcntl F_SETOWN): pid, or -pgrp; and the signal (F_SETSIG).
+    pub owner: sync::SpinLock<(i32, i32), { sync::level::INODE }>,
+}
+
+impl File {
+    /// A new description.
+    pub fn new(
+        ops: Arc<dyn FileOps>,
+        inode: InodeRef,
+        path: Option<crate::path::Path>,
+        flags: OpenFlags,
+        cred: Arc<Cred>,
+    ) -> Arc<File> {
+        let keep = OpenFlags::CREAT
+            | OpenFlags::EXCL
+            | OpenFlags::NOCTTY
+            | OpenFlags::TRUNC
+            | OpenFlags::CLOEXEC;
+        Arc::new(File {
+            ops,
+            inode,
+            path,
+            flags: AtomicU32::new(flags.difference(keep).bits()),
+            pos: Mutex::new(0),
+            cred,
+            owner: sync::SpinLock::new((0, 0)),
+        })
+    }
+    /// Current flags.
+    pub fn flags(&self) -> OpenFlags {
+        OpenFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
+    }
+    /// Replaces the flags that F_SETFL may change.
+    pub fn set_flags(&self, new: OpenFlags) -> Result {
+        let may = OpenFlags::APPEND
+            | OpenFlags::NONBLOCK
+            | OpenFlags::ASYNC
+            | OpenFlags::DIRECT
+            | OpenFlags::NOATIME;
+        let old = self.flags();
+        let flags = old.difference(may) | (new & may);
+        self.ops.set_flags(self, flags)?;
+        self.flags.store(flags.bits(), Ordering::Relaxed);
+        Ok(())
+    }
+    /// Whether operations must not wait.
+    pub fn nonblock(&self) -> bool {
+        self.flags().contains(OpenFlags::NONBLOCK)
+    }
+    /// Readiness.
+    pub fn poll(&self, table: Option<&mut PollTable<'_>>) -> PollEvents {
+        self.ops.poll(self, table)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let ops = self.ops.clone();
+        ops.release(self);
+    }
+}
