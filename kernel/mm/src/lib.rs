@@ -3,3 +3,13 @@
 extern crate alloc;
 
 pub mod io;
+
+/// An address space.
+pub struct Mm {
+    _private: (),
+}
+
+/// Pages of a file.
+pub struct PageCache {
+    _private: (),
+}

@@ -12,6 +12,7 @@ extern crate alloc;
 pub mod cred;
 pub mod file;
 pub mod inode;
+pub mod path;
 pub mod poll;
 
 pub use cred::Cred;
