@@ -1,1 +1,26 @@
 //! Raw host system calls, each with its safety note.
+//!
+//! Kernel paths of the machine run on stacks and in signal contexts where libc
+//! is not welcome (errno lives in thread-local storage), so every call is made
+//! with the instruction itself. Arguments are plain; results are
+//! [`Result`]s that carry the host's error number. A call that may be
+//! interrupted returns [`Errno::EINTR`] unless its text says otherwise.
+//!
+//! - [`raw`]: the instruction, the error type.
+//! - [`fd`]: descriptors: read, write, eventfd, memfd, sockets, files.
+//! - [`mem`]: maps, unmaps, protects.
+//! - [`task`]: processes and threads: clone, wait, kill, affinity, limits.
+//! - [`signal`]: handlers, masks, alternate stacks.
+//! - [`time`]: clocks, timers, futexes.
+//!
+//! Neighbours: `arch-um` and `host-os` above, nothing below but the host.
+#![no_std]
+
+pub mod fd;
+pub mod mem;
+pub mod raw;
+pub mod signal;
+pub mod task;
+pub mod time;
+
+pub use raw::{Errno, Result};
