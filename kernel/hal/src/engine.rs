@@ -4,7 +4,7 @@ use crate::arch::UserContext;
 use crate::cpu::{CpuBlock, CpuId};
 use crate::mem::Pfn;
 use abi::Errno;
-use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 bitflags::bitflags! {
     /// Access rights of a mapping; same bits as `PROT_*` of mmap(2).
@@ -88,17 +88,28 @@ pub enum Trap {
     Lost,
 }
 
-/// The host's side of one guest address space.
+/// The host's side of one guest address space: a software TLB.
+///
+/// The kernel's page tables are the truth. The engine may drop any mapping at
+/// any time (the host's limit on mappings comes near, the host refused one);
+/// the next access then ends in [`Trap::PageFault`] and is mapped again. So an
+/// operation can be late, but never fail.
 pub trait UserSpace: Send + Sync {
-    /// Carries out `ops` in order and returns when they are in force on every
-    /// vCPU. Called with no spin lock held. Errors: [`Errno::ENOMEM`] if the
-    /// host refuses (its limit on mappings), [`Errno::ESRCH`] if the user process is gone.
-    fn apply(&self, ops: &[MapOp]) -> Result<(), Errno>;
-    /// Removes every mapping below [`crate::USER_END`].
-    fn clear(&self) -> Result<(), Errno>;
-    /// Number of host mappings in use, about; the mm drops mappings when the
-    /// engine's [`Engine::max_mappings`] comes near.
-    fn mappings(&self) -> usize;
+    /// Queues changes, in order. They are carried out at the latest before
+    /// guest code runs in this space again on the calling vCPU. Adding rights
+    /// or pages needs no more than this. May be called with spin locks up to
+    /// `level::MM` held; takes only the queue's own lock.
+    fn queue(&self, ops: &[MapOp]);
+    /// When it returns, no guest code on any vCPU sees what was mapped before
+    /// the changes queued so far. Called before frames are reused or rights
+    /// that were taken are relied on; with no spin lock held. Costs nothing
+    /// while no other vCPU runs guest code in this space.
+    fn flush(&self);
+    /// Forgets the queue and removes every mapping below [`crate::USER_END`]
+    /// (exec, exit). As [`UserSpace::flush`].
+    fn clear(&self);
+    /// Whether the user process still lives. If not, runs give [`Trap::Lost`].
+    fn alive(&self) -> bool;
     /// For the engine itself.
     fn as_any(&self) -> &dyn core::any::Any;
 }
@@ -110,9 +121,7 @@ pub trait Engine: Send + Sync {
     /// An empty address space. Errors: [`Errno::EAGAIN`] (no process),
     /// [`Errno::ENFILE`] (no descriptor), [`Errno::ENOMEM`].
     /// Dropping it gives the user process back to the pool, or ends it.
-    fn new_space(&self) -> Result<Box<dyn UserSpace>, Errno>;
-    /// Bound on [`UserSpace::mappings`].
-    fn max_mappings(&self) -> usize;
+    fn new_space(&self) -> Result<Arc<dyn UserSpace>, Errno>;
     /// Runs `cx` in `space` on this vCPU until it traps. The caller has set
     /// nothing but the registers; the engine sets [`CpuBlock::mode`] to `USER`, re-checks
     /// [`CpuBlock::pending`] and returns [`Trap::Interrupt`] if there is any,
