@@ -1,0 +1,163 @@
+//! Typed access to guest memory. The only way data crosses the boundary.
+
+use crate::Mm;
+use crate::io::{Sink, Source};
+use abi::io::IoVec;
+use abi::{Errno, Result};
+use alloc::vec;
+use alloc::vec::Vec;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+impl Mm {
+    /// Reads one ABI structure.
+    pub fn get<T: FromBytes + IntoBytes + Immutable>(&self, addr: u64) -> Result<T> {
+        let mut v = T::new_zeroed();
+        self.read(addr, v.as_mut_bytes())?;
+        Ok(v)
+    }
+    /// Writes one ABI structure.
+    pub fn put<T: IntoBytes + Immutable>(&self, addr: u64, v: &T) -> Result {
+        self.write(addr, v.as_bytes())
+    }
+    /// Reads `n` ABI structures. The caller bounds `n`.
+    pub fn get_vec<T: FromBytes + IntoBytes + Immutable + Clone>(
+        &self,
+        addr: u64,
+        n: usize,
+    ) -> Result<Vec<T>> {
+        let mut v = vec![T::new_zeroed(); n];
+        self.read(addr, v.as_mut_slice().as_mut_bytes())?;
+        Ok(v)
+    }
+}
+
+/// Buffers of guest memory as a [`Sink`] (read) or [`Source`] (write).
+pub struct UserIo<'a> {
+    mm: &'a Mm,
+    iov: Vec<IoVec>,
+    idx: usize,
+    off: u64,
+    left: usize,
+}
+
+impl<'a> UserIo<'a> {
+    /// One buffer. The length is cut to MAX_RW_COUNT. [`Errno::EFAULT`] if it reaches beyond the guest's addresses.
+    pub fn new(mm: &'a Mm, addr: u64, len: u64) -> Result<UserIo<'a>> {
+        Self::from_iov(mm, vec![IoVec { base: addr, len }])
+    }
+    /// Several buffers, readv(2): [`Errno::EINVAL`] for a negative length; the total is cut to MAX_RW_COUNT.
+    pub fn from_iov(mm: &'a Mm, mut iov: Vec<IoVec>) -> Result<UserIo<'a>> {
+        let mut left = 0usize;
+        for v in &mut iov {
+            if v.len > i64::MAX as u64 {
+                return Err(Errno::EINVAL);
+            }
+            let room = (abi::io::MAX_RW_COUNT - left) as u64;
+            v.len = v.len.min(room);
+            if v.len > 0 && v.base.checked_add(v.len).is_none_or(|e| e > hal::USER_END) {
+                return Err(Errno::EFAULT);
+            }
+            left += v.len as usize;
+        }
+        Ok(UserIo {
+            mm,
+            iov,
+            idx: 0,
+            off: 0,
+            left,
+        })
+    }
+    /// Moves on over `n` bytes in pieces; `f(addr, range of the caller's buffer)`.
+    fn step(
+        &mut self,
+        n: usize,
+        mut f: impl FnMut(&Mm, u64, core::ops::Range<usize>) -> Result,
+    ) -> Result<usize> {
+        let n = n.min(self.left);
+        let mut done = 0;
+        while done < n {
+            let Some(v) = self.iov.get(self.idx) else {
+                break;
+            };
+            let room = (v.len - self.off) as usize;
+            if room == 0 {
+                self.idx += 1;
+                self.off = 0;
+                continue;
+            }
+            // Piecewise up to page ends, so that a fault loses nothing before it.
+            let addr = v.base + self.off;
+            let page = (4096 - (addr & 4095)) as usize;
+            let k = (n - done).min(room).min(page.max(1));
+            let k = if k == page {
+                (n - done).min(room).min(64 << 10)
+            } else {
+                k
+            };
+            match f(self.mm, addr, done..done + k) {
+                Ok(()) => {}
+                Err(_) if k > page => {
+                    if f(self.mm, addr, done..done + page).is_ok() {
+                        self.advance(page);
+                        done += page;
+                        continue;
+                    }
+                    return if done > 0 {
+                        Ok(done)
+                    } else {
+                        Err(Errno::EFAULT)
+                    };
+                }
+                Err(_) => {
+                    return if done > 0 {
+                        Ok(done)
+                    } else {
+                        Err(Errno::EFAULT)
+                    };
+                }
+            }
+            self.advance(k);
+            done += k;
+        }
+        Ok(done)
+    }
+    fn advance(&mut self, k: usize) {
+        self.off += k as u64;
+        self.left -= k;
+    }
+}
+
+impl Sink for UserIo<'_> {
+    fn remaining(&self) -> usize {
+        self.left
+    }
+    fn put(&mut self, data: &[u8]) -> Result<usize> {
+        self.step(data.len(), |mm, a, r| mm.write(a, &data[r]))
+    }
+}
+
+impl Source for UserIo<'_> {
+    fn remaining(&self) -> usize {
+        self.left
+    }
+    fn take(&mut self, buf: &mut [u8]) -> Result<usize> {
+        let len = buf.len();
+        self.step(len, |mm, a, r| mm.read(a, &mut buf[r]))
+    }
+    fn untake(&mut self, mut n: usize) {
+        while n > 0 {
+            if self.off == 0 {
+                if self.idx == 0 {
+                    return;
+                }
+                self.idx -= 1;
+                self.off = self.iov[self.idx].len;
+                continue;
+            }
+            let k = (n as u64).min(self.off);
+            self.off -= k;
+            self.left += k as usize;
+            n -= k as usize;
+        }
+    }
+}
