@@ -4,18 +4,26 @@
 //! - [`file`]: [`file::FileOps`] (what an open file does) and [`file::File`] (the open file description).
 //! - [`cred`]: credentials and permission checks.
 //! - [`poll`]: readiness.
-//! - dentries, mounts, path walk, file locks, descriptor tables: see their modules.
+//! - [`path`]: dentries, places, what a process sees; [`mount`]: mounts; [`namei`]: path walk and operations on names.
+//! - [`fdtable`]: descriptors; [`locks`]: file locks.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
 
 pub mod cred;
+pub mod fdtable;
 pub mod file;
 pub mod inode;
+pub mod locks;
+pub mod mount;
+pub mod namei;
 pub mod path;
 pub mod poll;
 
 pub use cred::Cred;
+pub use fdtable::FdTable;
 pub use file::{File, FileOps, OpenFlags};
 pub use inode::{Attr, FileType, Inode, InodeRef, NewNode, SetAttr, SuperBlock};
+pub use mount::{Mount, MountNs};
+pub use path::{Dentry, FsContext, Path};
 pub use poll::{PollEvents, PollTable};
