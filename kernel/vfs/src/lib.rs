@@ -4,6 +4,7 @@
 //! - [`file`]: [`file::FileOps`] (what an open file does) and [`file::File`] (the open file description).
 //! - [`cred`]: credentials and permission checks.
 //! - [`poll`]: readiness.
+//! - [`pseudo`]: file systems made of generated text.
 //! - [`path`]: dentries, places, what a process sees; [`mount`]: mounts; [`namei`]: path walk and operations on names.
 //! - [`fdtable`]: descriptors; [`locks`]: file locks.
 #![no_std]
@@ -19,6 +20,7 @@ pub mod mount;
 pub mod namei;
 pub mod path;
 pub mod poll;
+pub mod pseudo;
 
 pub use cred::Cred;
 pub use fdtable::FdTable;
