@@ -29,6 +29,8 @@ pub struct BootParams {
     pub gid: u32,
     /// Supplementary groups of the first program.
     pub groups: Vec<u32>,
+    /// umask(2) of the first program.
+    pub umask: u32,
     /// Host name.
     pub hostname: Vec<u8>,
     /// Number of vCPUs, 1 to [`hal::cpu::MAX_CPUS`].

@@ -32,6 +32,10 @@ pub trait Console: Send + Sync {
     fn window_size(&self) -> [u16; 4];
     /// The terminal's settings at the start as `struct termios` (36 bytes of TCGETS), if known.
     fn initial_termios(&self) -> Option<[u8; 36]>;
+    /// A program wants to read the terminal or has changed its settings. Only
+    /// needed if stdin is not the terminal (`a | less`): the host terminal is
+    /// then left alone until this is called. Cheap to call again.
+    fn claim_input(&self) {}
 }
 
 /// What an inherited host stream (stdin, stdout, stderr) is.
