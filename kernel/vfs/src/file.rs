@@ -17,26 +17,44 @@ use sync::Mutex;
 bitflags::bitflags! {
     /// Flags of open(2) and fcntl(2) F_SETFL, Linux x86-64 values. The low two bits are the access mode.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    #[expect(missing_docs)]
     pub struct OpenFlags: u32 {
+        /// `O_WRONLY`
         const WRONLY = 0o1;
+        /// `O_RDWR`
         const RDWR = 0o2;
+        /// `O_CREAT`
         const CREAT = 0o100;
+        /// `O_EXCL`
         const EXCL = 0o200;
+        /// `O_NOCTTY`
         const NOCTTY = 0o400;
+        /// `O_TRUNC`
         const TRUNC = 0o1000;
+        /// `O_APPEND`
         const APPEND = 0o2000;
+        /// `O_NONBLOCK`
         const NONBLOCK = 0o4000;
+        /// `O_DSYNC`
         const DSYNC = 0o10000;
+        /// `O_ASYNC`
         const ASYNC = 0o20000;
+        /// `O_DIRECT`
         const DIRECT = 0o40000;
+        /// `O_LARGEFILE`
         const LARGEFILE = 0o100000;
+        /// `O_DIRECTORY`
         const DIRECTORY = 0o200000;
+        /// `O_NOFOLLOW`
         const NOFOLLOW = 0o400000;
+        /// `O_NOATIME`
         const NOATIME = 0o1000000;
+        /// `O_CLOEXEC`
         const CLOEXEC = 0o2000000;
+        /// `O_SYNC`
         const SYNC = 0o4000000;
+        /// `O_PATH`
         const PATH = 0o10000000;
+        /// `O_TMPFILE`
         const TMPFILE = 0o20000000;
         const _ = !0;
     }

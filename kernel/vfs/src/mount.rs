@@ -10,14 +10,20 @@ use alloc::vec::Vec;
 bitflags::bitflags! {
     /// Flags of mount(2) that belong to a mount (MS_* values).
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    #[expect(missing_docs)]
     pub struct MountFlags: u64 {
+        /// `MS_RDONLY`
         const RDONLY = 1;
+        /// `MS_NOSUID`
         const NOSUID = 2;
+        /// `MS_NODEV`
         const NODEV = 4;
+        /// `MS_NOEXEC`
         const NOEXEC = 8;
+        /// `MS_NOATIME`
         const NOATIME = 1024;
+        /// `MS_NODIRATIME`
         const NODIRATIME = 2048;
+        /// `MS_RELATIME`
         const RELATIME = 1 << 21;
     }
 }

@@ -6,19 +6,30 @@ use sync::{WaitQueue, WakeCallback};
 bitflags::bitflags! {
     /// Event bits of poll(2); epoll uses the same.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-    #[expect(missing_docs)]
     pub struct PollEvents: u32 {
+        /// `POLLIN`
         const IN = 0x1;
+        /// `POLLPRI`
         const PRI = 0x2;
+        /// `POLLOUT`
         const OUT = 0x4;
+        /// `POLLERR`
         const ERR = 0x8;
+        /// `POLLHUP`
         const HUP = 0x10;
+        /// `POLLNVAL`
         const NVAL = 0x20;
+        /// `POLLRDNORM`
         const RDNORM = 0x40;
+        /// `POLLRDBAND`
         const RDBAND = 0x80;
+        /// `POLLWRNORM`
         const WRNORM = 0x100;
+        /// `POLLWRBAND`
         const WRBAND = 0x200;
+        /// `POLLMSG`
         const MSG = 0x400;
+        /// `POLLRDHUP`
         const RDHUP = 0x2000;
     }
 }
