@@ -107,3 +107,89 @@ impl Cred {
         self.fsgid == gid || self.groups.contains(&gid)
     }
 }
+
+/// What a permission check needs to know of an inode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Perm {
+    /// Type and permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+impl Perm {
+    /// Whether it is a directory.
+    pub fn is_dir(self) -> bool {
+        self.mode >> 12 & 0xf == 4
+    }
+}
+
+impl Cred {
+    /// Checks `want` against owner, group and others, then capabilities: [`abi::Errno::EACCES`].
+    pub fn check(&self, p: Perm, want: Access) -> abi::Result {
+        let shift = if self.fsuid == p.uid {
+            6
+        } else if self.in_group(p.gid) {
+            3
+        } else {
+            0
+        };
+        let have = p.mode >> shift & 7;
+        if want.bits() & !have == 0 {
+            return Ok(());
+        }
+        if p.is_dir() {
+            if !want.contains(Access::WRITE) && self.capable(cap::DAC_READ_SEARCH) {
+                return Ok(());
+            }
+            if self.capable(cap::DAC_OVERRIDE) {
+                return Ok(());
+            }
+        } else {
+            if want == Access::READ && self.capable(cap::DAC_READ_SEARCH) {
+                return Ok(());
+            }
+            // Execution needs at least one execute bit, whoever asks.
+            if (!want.contains(Access::EXEC) || p.mode & 0o111 != 0)
+                && self.capable(cap::DAC_OVERRIDE)
+            {
+                return Ok(());
+            }
+        }
+        Err(abi::Errno::EACCES)
+    }
+    /// Whether this is the owner or may act as one (CAP_FOWNER).
+    pub fn owns(&self, p: Perm) -> bool {
+        self.fsuid == p.uid || self.capable(cap::FOWNER)
+    }
+    /// The credentials that access(2) checks with: real ids, and the capabilities that go with them.
+    pub fn with_real_ids(&self) -> Cred {
+        const NO_SETUID_FIXUP: u32 = 4;
+        let mut c = self.clone();
+        c.fsuid = c.uid;
+        c.fsgid = c.gid;
+        if c.securebits & NO_SETUID_FIXUP == 0 {
+            c.effective = if c.uid == 0 { c.permitted } else { CapSet(0) };
+        }
+        c
+    }
+}
+
+/// Owner, group and mode of a new inode in a directory with `dir`'s attributes:
+/// a set-group-ID directory passes on its group, and the bit to directories.
+/// `mode` holds permission bits.
+pub fn new_owner(dir: Perm, cred: &Cred, mode: u32, is_dir: bool) -> (u32, u32, u32) {
+    let mut mode = mode & 0o7777;
+    let mut gid = cred.fsgid;
+    if dir.mode & 0o2000 != 0 {
+        gid = dir.gid;
+        if is_dir {
+            mode |= 0o2000;
+        } else if mode & 0o2010 == 0o2010 && !cred.in_group(gid) && !cred.capable(cap::FSETID) {
+            mode &= !0o2000;
+        }
+    }
+    (cred.fsuid, gid, mode)
+}

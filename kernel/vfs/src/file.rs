@@ -63,7 +63,7 @@ bitflags::bitflags! {
 impl OpenFlags {
     /// Open for reading.
     pub fn readable(self) -> bool {
-        self.bits() & 3 != 1 && !self.contains(OpenFlags::PATH)
+        matches!(self.bits() & 3, 0 | 2) && !self.contains(OpenFlags::PATH)
     }
     /// Open for writing.
     pub fn writable(self) -> bool {
@@ -84,6 +84,10 @@ pub trait Caller {
     fn realtime_ns(&self) -> i64;
     /// The task layer's context, for drivers above it (tty).
     fn as_any(&self) -> &dyn Any;
+    /// Drivers of the machine. `None`: there are none (unit tests).
+    fn devices(&self) -> Option<&crate::device::DeviceTable> {
+        None
+    }
 }
 
 /// What an open file does. One object per open, or shared, as the driver likes.

@@ -3,6 +3,7 @@
 //! - [`inode`]: [`inode::Inode`], [`inode::SuperBlock`]: what a file system implements.
 //! - [`file`]: [`file::FileOps`] (what an open file does) and [`file::File`] (the open file description).
 //! - [`cred`]: credentials and permission checks.
+//! - [`device`]: drivers behind device nodes, fifos.
 //! - [`poll`]: readiness.
 //! - [`pseudo`]: file systems made of generated text.
 //! - [`path`]: dentries, places, what a process sees; [`mount`]: mounts; [`namei`]: path walk and operations on names.
@@ -12,6 +13,7 @@
 extern crate alloc;
 
 pub mod cred;
+pub mod device;
 pub mod fdtable;
 pub mod file;
 pub mod inode;
