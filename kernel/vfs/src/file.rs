@@ -7,7 +7,8 @@ use crate::cred::Cred;
 use crate::inode::{DirEmit, InodeRef};
 use crate::poll::{PollEvents, PollTable};
 use abi::{Errno, Result};
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, Ordering};
 use mm::PageCache;
@@ -82,6 +83,10 @@ pub trait Caller {
     fn pid(&self) -> i32;
     /// Real-time clock, ns since 1970.
     fn realtime_ns(&self) -> i64;
+    /// Pending signals of the calling task; `None` for kernel-internal calls.
+    fn signals(&self) -> Option<Arc<dyn SignalSource>> {
+        None
+    }
     /// The task layer's context, for drivers above it (tty).
     fn as_any(&self) -> &dyn Any;
     /// Drivers of the machine. `None`: there are none (unit tests).
@@ -183,6 +188,23 @@ pub struct File {
     pub cred: Arc<Cred>,
     /// Owner for SIGIO (fcntl F_SETOWN): pid, or -pgrp; and the signal (F_SETSIG).
     pub owner: sync::SpinLock<(i32, i32), { sync::level::INODE }>,
+    hooks: sync::SpinLock<Vec<Weak<dyn ReleaseHook>>, { sync::level::INODE }>,
+}
+
+/// Told when an open file description ends (epoll drops its interest then).
+pub trait ReleaseHook: Send + Sync {
+    /// `file`: address of the description, for comparison only.
+    fn released(&self, file: *const File);
+}
+
+/// Pending signals of a task, for signalfd(2). Implemented by the task layer.
+pub trait SignalSource: Send + Sync {
+    /// Dequeues one pending signal (of the task or its process) that is in `mask`.
+    fn take(&self, mask: abi::SigSet) -> Option<abi::SigInfo>;
+    /// Pending signals of the task and its process.
+    fn pending(&self) -> abi::SigSet;
+    /// Woken whenever a signal is queued to the process or one of its tasks.
+    fn queue(&self) -> Arc<dyn crate::poll::QueueOwner>;
 }
 
 impl File {
@@ -207,7 +229,17 @@ impl File {
             pos: Mutex::new(0),
             cred,
             owner: sync::SpinLock::new((0, 0)),
+            hooks: sync::SpinLock::new(Vec::new()),
         })
+    }
+    /// Has `hook` called when the last reference to the description goes; once, however often it is added.
+    pub fn add_release_hook(&self, hook: Weak<dyn ReleaseHook>) {
+        let mut hooks = self.hooks.lock();
+        if hooks.iter().any(|h| Weak::ptr_eq(h, &hook)) {
+            return;
+        }
+        hooks.retain(|h| h.strong_count() > 0);
+        hooks.push(hook);
     }
     /// Current flags.
     pub fn flags(&self) -> OpenFlags {
@@ -238,6 +270,10 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
+        let hooks = core::mem::take(self.hooks.get_mut());
+        for hook in hooks.iter().filter_map(Weak::upgrade) {
+            hook.released(self);
+        }
         let ops = self.ops.clone();
         ops.release(self);
     }

@@ -5,6 +5,7 @@
 //! - [`cred`]: credentials and permission checks.
 //! - [`device`]: drivers behind device nodes, fifos.
 //! - [`poll`]: readiness.
+//! - [`anon`]: inodes without a name, for pipes, sockets and event descriptors.
 //! - [`pseudo`]: file systems made of generated text.
 //! - [`path`]: dentries, places, what a process sees; [`mount`]: mounts; [`namei`]: path walk and operations on names.
 //! - [`fdtable`]: descriptors; [`locks`]: file locks.
@@ -12,6 +13,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod anon;
 pub mod cred;
 pub mod device;
 pub mod fdtable;
