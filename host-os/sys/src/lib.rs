@@ -8,6 +8,10 @@
 //!
 //! - [`raw`]: the instruction, the error type.
 //! - [`fd`]: descriptors: read, write, eventfd, memfd, sockets, files.
+//! - [`file`]: files and directories: open, stat, xattrs, links.
+//! - [`event`]: poll, epoll, signalfd; reads and writes that do not wait; randomness.
+//! - [`tty`]: terminals of the host.
+//! - [`misc`]: what is asked once, at the start.
 //! - [`mem`]: maps, unmaps, protects.
 //! - [`task`]: processes and threads: clone, wait, kill, affinity, limits.
 //! - [`signal`]: handlers, masks, alternate stacks.
@@ -16,11 +20,15 @@
 //! Neighbours: `arch-um` and `host-os` above, nothing below but the host.
 #![no_std]
 
+pub mod event;
 pub mod fd;
+pub mod file;
 pub mod mem;
+pub mod misc;
 pub mod raw;
 pub mod signal;
 pub mod task;
 pub mod time;
+pub mod tty;
 
 pub use raw::{Errno, Result};

@@ -92,3 +92,30 @@ pub unsafe fn set_altstack(base: usize, size: usize) -> Result {
     unsafe { call3(libc::SYS_sigaltstack, &raw const ss as usize, 0, 0)? };
     Ok(())
 }
+
+/// The action of `signo`, unchanged.
+pub fn action(signo: i32) -> Result<Action> {
+    let mut old = Action {
+        handler: 0,
+        flags: 0,
+        restorer: 0,
+        mask: 0,
+    };
+    let args = [signo as usize, 0, &raw mut old as usize, 8, 0, 0];
+    // SAFETY: writes one structure.
+    unsafe { call6(libc::SYS_rt_sigaction, args)? };
+    Ok(old)
+}
+
+/// Ignores `signo` from now on.
+pub fn ignore(signo: i32) -> Result {
+    let action = Action {
+        handler: libc::SIG_IGN,
+        flags: 0,
+        restorer: 0,
+        mask: 0,
+    };
+    // SAFETY: no handler.
+    unsafe { set_action(signo, &action)? };
+    Ok(())
+}
