@@ -1,0 +1,48 @@
+//! What the host allows this process: descriptors.
+
+use host_sys::{file, task};
+
+/// Descriptors of the kernel process that are not for host files: the
+/// engine's (per user process and vCPU), devices, and a reserve.
+const RESERVE: u64 = 256;
+
+/// Raises the soft limit on descriptors to the hard one. Returns how many
+/// descriptors the host directories may hold.
+pub fn raise_descriptors() -> usize {
+    let Ok((mut soft, hard)) = task::limit(libc::RLIMIT_NOFILE) else {
+        return 16;
+    };
+    if soft < hard && task::set_limit(libc::RLIMIT_NOFILE, hard, hard).is_ok() {
+        soft = hard;
+    }
+    file_budget(soft)
+}
+
+/// The share of `limit` descriptors that host directories may hold: half of
+/// what is left beside the reserve, but some even if the limit is tiny.
+fn file_budget(limit: u64) -> usize {
+    let share = if limit >= 2 * RESERVE {
+        (limit - RESERVE) / 2
+    } else {
+        limit / 4
+    };
+    share.clamp(8, 8192) as usize
+}
+
+/// Whether descriptor `fd` is open.
+pub fn is_open(fd: i32) -> bool {
+    file::fcntl(fd, libc::F_GETFD, 0).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budget_fits_the_limit() {
+        assert_eq!(file_budget(32), 8);
+        assert_eq!(file_budget(256), 64);
+        assert_eq!(file_budget(1024), 384);
+        assert_eq!(file_budget(1 << 20), 8192);
+    }
+}

@@ -1,0 +1,85 @@
+//! The end of a machine, on every way out: all its processes die, the
+//! terminal is as it was, this process exits.
+
+use crate::console;
+use core::sync::atomic::{AtomicI32, Ordering};
+use std::sync::OnceLock;
+
+/// Exit status: the command was not found.
+pub const NOT_FOUND: i32 = 127;
+/// Exit status: the command could not be executed.
+pub const NOT_EXECUTABLE: i32 = 126;
+/// Exit status: bad command line, or the machine could not be started.
+pub const NOT_STARTED: i32 = 125;
+/// Exit status: the machine's kernel crashed.
+pub const KERNEL_PANIC: i32 = 120;
+
+static KILL: OnceLock<fn()> = OnceLock::new();
+/// The thread that ends the machine; 0 = it goes on.
+static ENDING: AtomicI32 = AtomicI32::new(0);
+
+/// Sets what kills the machine's processes. Called from any thread, also after a crash.
+pub fn set_killer(kill: fn()) {
+    let _ = KILL.set(kill);
+}
+
+/// Whether the machine is ending already.
+pub fn is_ending() -> bool {
+    ENDING.load(Ordering::Acquire) != 0
+}
+
+/// Kills everything that runs in the machine and gives the terminal back. The
+/// first caller does it and goes on; others never return.
+pub fn stop_machine() {
+    let me = host_sys::task::gettid();
+    match ENDING.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => {}
+        // A crash on the way out: go on with what is left to do.
+        Err(tid) if tid == me => {
+            console::restore();
+            return;
+        }
+        // Whoever is first ends the process, and this thread with it.
+        Err(_) => loop {
+            host_sys::time::sleep_ns(1_000_000_000);
+        },
+    }
+    if let Some(kill) = KILL.get() {
+        kill();
+    }
+    console::restore();
+}
+
+/// Exits with `code`, after [`stop_machine`].
+pub fn exit(code: i32) -> ! {
+    console::dismiss_guardian();
+    host_sys::task::exit_group(code)
+}
+
+/// Ends the machine with exit status `code`.
+pub fn end(code: i32) -> ! {
+    stop_machine();
+    exit(code)
+}
+
+/// The exit status for a wait status as of wait(2): the code, or 128 + signal.
+pub fn exit_code(wait_status: i32) -> i32 {
+    match wait_status & 0x7f {
+        0 => (wait_status >> 8) & 0xff,
+        signo => 128 + signo,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_status_of_signals_and_codes() {
+        assert_eq!(exit_code(0), 0);
+        assert_eq!(exit_code(7 << 8), 7);
+        assert_eq!(exit_code(NOT_FOUND << 8), 127);
+        assert_eq!(exit_code(9), 137);
+        assert_eq!(exit_code(11 | 0x80), 139);
+    }
+}
