@@ -1,5 +1,7 @@
 //! What depends on the instruction set.
 
+use crate::dev::Clock;
+use crate::mem::Pfn;
 use abi::{Errno, SigAction, SigInfo, SigSet, SigStack};
 use alloc::vec::Vec;
 
@@ -131,6 +133,12 @@ pub trait Arch: Send + Sync {
     fn vdso(&self) -> &[u8];
     /// The page behind the vDSO's data pointer (clock offsets), mapped read-only right before the image.
     fn vvar(&self) -> &[u8];
+    /// Tells in which frame the kernel has put the one [`Arch::vvar`] page that
+    /// all programs map. From then on it is kept up to date there.
+    fn set_vvar_page(&self, _pfn: Pfn) {}
+    /// Brings the clock's parameters in the vvar page up to date. Called from
+    /// the clock interrupt and at once after `clock` was adjusted; cheap, any CPU.
+    fn update_vvar(&self, _clock: &dyn Clock) {}
     /// Text of `/proc/cpuinfo` for `ncpus` CPUs.
     fn cpuinfo(&self, ncpus: u32) -> Vec<u8>;
 }

@@ -118,6 +118,10 @@ pub trait UserSpace: Send + Sync {
 pub trait Engine: Send + Sync {
     /// Name as on the command line (`seccomp`).
     fn name(&self) -> &'static str;
+    /// Lowest guest address that can be mapped (the host's `vm.mmap_min_addr`).
+    fn min_user_addr(&self) -> u64 {
+        0x1_0000
+    }
     /// An empty address space. Errors: [`Errno::EAGAIN`] (no process),
     /// [`Errno::ENFILE`] (no descriptor), [`Errno::ENOMEM`].
     /// Dropping it gives the user process back to the pool, or ends it.
