@@ -3,12 +3,13 @@
 //! Layouts and numbers are those of x86-64 Linux as the man pages and the
 //! exported kernel headers give them. Structures derive `zerocopy` traits, so
 //! they become bytes without unsafe code. One module per family:
-//! [`errno`], [`signal`], [`time`], [`stat`], [`process`], [`io`], and others as their users need them.
+//! [`errno`], [`signal`], [`time`], [`stat`], [`process`], [`io`], [`ioctl`], and others as their users need them.
 #![no_std]
 #![forbid(unsafe_code)]
 
 pub mod errno;
 pub mod io;
+pub mod ioctl;
 pub mod process;
 pub mod signal;
 pub mod stat;
