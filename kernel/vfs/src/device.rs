@@ -57,7 +57,7 @@ struct Row {
 /// The drivers of a machine.
 pub struct DeviceTable {
     clock: &'static dyn Clock,
-    rows: SpinLock<Vec<Row>, { level::LEAF }>,
+    rows: SpinLock<Vec<Row>, { level::IPC }>,
     fifo: Once<FifoOpen>,
 }
 
