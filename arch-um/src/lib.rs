@@ -1,1 +1,28 @@
 //! The CPU and MMU: vCPU threads, traps, engines, signal frames, vDSO.
+//!
+//! A machine is wired together like this, in this order:
+//!
+//! 1. While the kernel process has one thread: [`Zygote::spawn`], with the
+//!    memory file's descriptor. The calling thread is the one whose end ends
+//!    all user processes, so it must live as long as the machine (the main thread).
+//! 2. [`SeccompEngine::start`] makes the first user process, learns the host's
+//!    signal frames from it, and starts the thread that watches for deaths.
+//! 3. vCPU 0: the calling thread becomes it ([`SeccompEngine::adopt_cpu`])
+//!    and then switches to the boot stack. All others: [`hal::Engine::start_cpu`].
+//! 4. On every way out: [`kill_all`].
+//!
+//! Key types: [`SeccompEngine`] (a [`hal::Engine`]), [`X86_64`] (the [`hal::Arch`]).
+//! The functions that `hal` wants at link time (`lodger_hal_*`) are in `switch`.
+//!
+//! Neighbours: `kernel/hal` (the contract), `host-os/sys` (raw host calls).
+//! Everything that is x86-64 is below `x86_64/`.
+
+mod engine;
+mod error;
+mod x86_64;
+mod zygote;
+
+pub use engine::{Death, EngineOptions, SeccompEngine};
+pub use error::Error;
+pub use x86_64::X86_64;
+pub use zygote::{Zygote, ZygoteConfig, kill_all};
