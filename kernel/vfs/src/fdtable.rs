@@ -4,36 +4,136 @@ use crate::file::File;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use sync::{SpinLock, level};
+
+/// Largest number of descriptors, whatever RLIMIT_NOFILE says (`fs.nr_open`).
+pub const NR_OPEN: usize = 1 << 20;
+
+#[derive(Default)]
+struct Table {
+    files: Vec<Option<Arc<File>>>,
+    /// Bit per descriptor: in use.
+    used: Vec<u64>,
+    /// Bit per descriptor: close on exec.
+    cloexec: Vec<u64>,
+    /// No free number below this one.
+    first_free: usize,
+}
+
+impl Table {
+    fn get(&self, fd: i32) -> Option<&Arc<File>> {
+        self.files.get(usize::try_from(fd).ok()?)?.as_ref()
+    }
+    /// Makes room for descriptor `n`.
+    fn grow(&mut self, n: usize) {
+        if n >= self.files.len() {
+            let len = (n + 1).next_multiple_of(64);
+            self.files.resize(len, None);
+            self.used.resize(len / 64, 0);
+            self.cloexec.resize(len / 64, 0);
+        }
+    }
+    fn lowest_free(&self, min: usize) -> usize {
+        let start = min.max(self.first_free);
+        let mut word = start / 64;
+        let mut mask = !0u64 << (start % 64);
+        loop {
+            let Some(used) = self.used.get(word) else {
+                return start.max(word * 64);
+            };
+            let free = !used & mask;
+            if free != 0 {
+                return word * 64 + free.trailing_zeros() as usize;
+            }
+            word += 1;
+            mask = !0;
+        }
+    }
+    fn put(&mut self, n: usize, file: Arc<File>, cloexec: bool) -> Option<Arc<File>> {
+        self.grow(n);
+        self.used[n / 64] |= 1 << (n % 64);
+        self.set_cloexec(n, cloexec);
+        self.files[n].replace(file)
+    }
+    fn set_cloexec(&mut self, n: usize, on: bool) {
+        if on {
+            self.cloexec[n / 64] |= 1 << (n % 64);
+        } else {
+            self.cloexec[n / 64] &= !(1 << (n % 64));
+        }
+    }
+    fn take(&mut self, n: usize) -> Option<Arc<File>> {
+        let f = self.files.get_mut(n)?.take()?;
+        self.used[n / 64] &= !(1 << (n % 64));
+        self.set_cloexec(n, false);
+        self.first_free = self.first_free.min(n);
+        Some(f)
+    }
+}
 
 /// Open files of a process by number; shared with CLONE_FILES.
+///
+/// The lock is held only to look at the table; a file taken out is dropped by the caller.
+#[derive(Default)]
 pub struct FdTable {
-    _private: (),
+    table: SpinLock<Table, { level::INODE }>,
 }
 
 impl FdTable {
     /// Empty.
     pub fn new() -> Arc<FdTable> {
-        Arc::new(FdTable { _private: () })
+        Arc::new(FdTable::default())
     }
     /// A copy (fork).
     pub fn duplicate(&self) -> Arc<FdTable> {
-        FdTable::new()
+        let t = self.table.lock();
+        // What lies behind the last open one is not copied.
+        let words = t.used.iter().rposition(|w| *w != 0).map_or(0, |i| i + 1);
+        let mut files = Vec::with_capacity(words * 64);
+        files.extend(t.files.iter().take(words * 64).cloned());
+        let copy = Table {
+            files,
+            used: t.used[..words].to_vec(),
+            cloexec: t.cloexec[..words].to_vec(),
+            first_free: t.first_free.min(words * 64),
+        };
+        drop(t);
+        Arc::new(FdTable {
+            table: SpinLock::new(copy),
+        })
     }
     /// The file behind `fd`. [`Errno::EBADF`]. O_PATH files too.
     pub fn get(&self, fd: i32) -> Result<Arc<File>> {
-        let _ = fd;
-        Err(Errno::EBADF)
+        self.table.lock().get(fd).cloned().ok_or(Errno::EBADF)
     }
     /// As [`FdTable::get`] but [`Errno::EBADF`] for O_PATH files.
     pub fn get_io(&self, fd: i32) -> Result<Arc<File>> {
-        self.get(fd)
+        let f = self.get(fd)?;
+        if f.flags().contains(crate::OpenFlags::PATH) {
+            return Err(Errno::EBADF);
+        }
+        Ok(f)
     }
     /// Installs at the lowest free number ≥ `min` and < `limit` (RLIMIT_NOFILE). [`Errno::EMFILE`].
     pub fn install(&self, file: Arc<File>, min: i32, limit: u64, cloexec: bool) -> Result<i32> {
-        let _ = (file, min, limit, cloexec);
-        Err(Errno::EMFILE)
+        let min = usize::try_from(min).map_err(|_| Errno::EINVAL)?;
+        let limit = usize::try_from(limit).unwrap_or(NR_OPEN).min(NR_OPEN);
+        let mut t = self.table.lock();
+        let n = t.lowest_free(min);
+        if n >= limit {
+            drop(t);
+            drop(file);
+            return Err(Errno::EMFILE);
+        }
+        if min <= t.first_free {
+            t.first_free = n + 1;
+        }
+        let old = t.put(n, file, cloexec);
+        drop(t);
+        debug_assert!(old.is_none());
+        Ok(n as i32)
     }
-    /// dup2: installs at exactly `fd`; returns what was there (the caller closes it with [`close_file`]).
+    /// dup2: installs at exactly `fd`; returns what was there (the caller closes it with [`close_file`]). [`Errno::EBADF`].
     pub fn install_at(
         &self,
         file: Arc<File>,
@@ -41,40 +141,72 @@ impl FdTable {
         limit: u64,
         cloexec: bool,
     ) -> Result<Option<Arc<File>>> {
-        let _ = (file, fd, limit, cloexec);
-        Err(Errno::EBADF)
+        let n = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
+        if n as u64 >= limit || n >= NR_OPEN {
+            return Err(Errno::EBADF);
+        }
+        let mut t = self.table.lock();
+        Ok(t.put(n, file, cloexec))
     }
     /// Takes it out. [`Errno::EBADF`]. The caller then calls [`close_file`].
     pub fn remove(&self, fd: i32) -> Result<Arc<File>> {
-        let _ = fd;
-        Err(Errno::EBADF)
+        let n = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
+        let f = self.table.lock().take(n);
+        f.ok_or(Errno::EBADF)
     }
     /// close-on-exec flag.
     pub fn cloexec(&self, fd: i32) -> Result<bool> {
-        let _ = fd;
-        Err(Errno::EBADF)
+        let t = self.table.lock();
+        t.get(fd).ok_or(Errno::EBADF)?;
+        let n = fd as usize;
+        Ok(t.cloexec[n / 64] >> (n % 64) & 1 != 0)
     }
     /// Sets it.
     pub fn set_cloexec(&self, fd: i32, on: bool) -> Result {
-        let _ = (fd, on);
-        Err(Errno::EBADF)
+        let mut t = self.table.lock();
+        t.get(fd).ok_or(Errno::EBADF)?;
+        t.set_cloexec(fd as usize, on);
+        Ok(())
+    }
+    fn take_where(&self, which: impl Fn(&Table, usize) -> u64) -> Vec<Arc<File>> {
+        let mut out = Vec::new();
+        let mut t = self.table.lock();
+        for word in 0..t.used.len() {
+            let mut bits = which(&t, word);
+            while bits != 0 {
+                let n = word * 64 + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                out.extend(t.take(n));
+            }
+        }
+        out
     }
     /// Takes out all with close-on-exec (exec).
     pub fn take_cloexec(&self) -> Vec<Arc<File>> {
-        Vec::new()
+        self.take_where(|t, w| t.used[w] & t.cloexec[w])
     }
     /// Takes out everything (exit).
     pub fn take_all(&self) -> Vec<Arc<File>> {
-        Vec::new()
+        self.take_where(|t, w| t.used[w])
     }
     /// Open numbers, ascending.
     pub fn numbers(&self) -> Vec<i32> {
-        Vec::new()
+        let t = self.table.lock();
+        (0..t.files.len())
+            .filter(|&n| t.files[n].is_some())
+            .map(|n| n as i32)
+            .collect()
+    }
+    /// Whether nothing is open.
+    pub fn is_empty(&self) -> bool {
+        self.table.lock().used.iter().all(|w| *w == 0)
     }
 }
 
 /// What close(2) does with a file taken out of a table: drops the POSIX locks of `owner` (the table's process), flushes.
 pub fn close_file(file: Arc<File>, owner: usize) {
-    let _ = owner;
-    file.ops.flush(&file);
+    if !file.flags().contains(crate::OpenFlags::PATH) {
+        crate::locks::release_posix(&file, owner);
+        file.ops.flush(&file);
+    }
 }

@@ -5,7 +5,9 @@
 
 use crate::cred::Cred;
 use crate::inode::{DirEmit, InodeRef};
+use crate::notify::event;
 use crate::poll::{PollEvents, PollTable};
+use crate::state::WriteAccess;
 use abi::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -189,6 +191,8 @@ pub struct File {
     /// Owner for SIGIO (fcntl F_SETOWN): pid, or -pgrp; and the signal (F_SETSIG).
     pub owner: sync::SpinLock<(i32, i32), { sync::level::INODE }>,
     hooks: sync::SpinLock<Vec<Weak<dyn ReleaseHook>>, { sync::level::INODE }>,
+    /// The right to write, or to run, the file.
+    access: Option<WriteAccess>,
 }
 
 /// Told when an open file description ends (epoll drops its interest then).
@@ -216,6 +220,17 @@ impl File {
         flags: OpenFlags,
         cred: Arc<Cred>,
     ) -> Arc<File> {
+        File::with_access(ops, inode, path, flags, cred, None)
+    }
+    /// As [`File::new`], for a file that is written or run.
+    pub(crate) fn with_access(
+        ops: Arc<dyn FileOps>,
+        inode: InodeRef,
+        path: Option<crate::path::Path>,
+        flags: OpenFlags,
+        cred: Arc<Cred>,
+        access: Option<WriteAccess>,
+    ) -> Arc<File> {
         let keep = OpenFlags::CREAT
             | OpenFlags::EXCL
             | OpenFlags::NOCTTY
@@ -230,6 +245,7 @@ impl File {
             cred,
             owner: sync::SpinLock::new((0, 0)),
             hooks: sync::SpinLock::new(Vec::new()),
+            access,
         })
     }
     /// Has `hook` called when the last reference to the description goes; once, however often it is added.
@@ -274,7 +290,16 @@ impl Drop for File {
         for hook in hooks.iter().filter_map(Weak::upgrade) {
             hook.released(self);
         }
+        crate::locks::release(self);
         let ops = self.ops.clone();
         ops.release(self);
+        drop(self.access.take());
+        if !self.flags().contains(OpenFlags::PATH) {
+            self.notify(if self.flags().writable() {
+                event::CLOSE_WRITE
+            } else {
+                event::CLOSE_NOWRITE
+            });
+        }
     }
 }

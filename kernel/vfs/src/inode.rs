@@ -4,8 +4,9 @@
 //! existence rules that need only the dentry cache before it calls; a file
 //! system checks what only it can know. All methods may sleep.
 
-use crate::cred::Cred;
+use crate::cred::{Cred, Perm};
 use crate::file::{FileOps, OpenFlags};
+use crate::state::InodeState;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -74,6 +75,12 @@ pub struct Attr {
     pub mtime: TimeNs,
     pub ctime: TimeNs,
     pub btime: TimeNs,
+}
+
+/// Whether MS_RELATIME of mount(2) lets a read at `now` change atime: it is not newer than the other times, or a day old.
+pub fn relatime(atime: TimeNs, mtime: TimeNs, ctime: TimeNs, now: TimeNs) -> bool {
+    const DAY_NS: i64 = 86_400_000_000_000;
+    atime <= mtime || atime <= ctime || now.saturating_sub(atime) >= DAY_NS
 }
 
 impl Attr {
@@ -172,6 +179,21 @@ pub trait Inode: Send + Sync {
     fn file_type(&self) -> FileType;
     /// Number; never changes.
     fn ino(&self) -> u64;
+    /// What permission checks need; on the path of every walk, so make it fast.
+    fn perm(&self) -> Result<Perm> {
+        let a = self.attr()?;
+        Ok(Perm {
+            mode: a.mode,
+            uid: a.uid,
+            gid: a.gid,
+        })
+    }
+    /// The VFS's part of the inode. Without one there are no locks, no ETXTBSY and no inotify events.
+    fn state(&self) -> Option<&InodeState> {
+        None
+    }
+    /// The contents were read at time `now`: sets atime; if `relative`, only as MS_RELATIME of mount(2) says.
+    fn accessed(&self, _now: TimeNs, _relative: bool) {}
     /// Changes attributes.
     fn set_attr(&self, _set: &SetAttr) -> Result {
         Err(Errno::EPERM)
