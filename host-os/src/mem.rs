@@ -16,7 +16,7 @@ use hal::PAGE_SIZE;
 use hal::cpu::KSTACK_SIZE;
 use hal::mem::{MEM_BASE, MEM_MAX, Pfn, PhysMem};
 use host_sys::{Errno, fd, file, mem};
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -306,13 +306,9 @@ impl PhysMem for MemFile {
 }
 
 /// What to tell the user about the memory file after a crash.
-pub fn remains(path: Option<&Path>) -> OsString {
+pub fn remains(path: Option<&Path>) -> String {
     match path {
-        Some(p) => {
-            let mut s = OsString::from("memory file kept: ");
-            s.push(p);
-            s
-        }
+        Some(p) => format!("memory file kept: {}", p.display()),
         None => "memory file not kept (it was anonymous; --memory-file PATH keeps it)".into(),
     }
 }
