@@ -263,9 +263,12 @@ fn map(fd: i32, len: usize) -> Result<(), Error> {
         Err(Errno::ENOMEM) if limited_address_space() => return Err(Error::AddressSpaceLimit),
         Err(e) => return Err(Error::Map(e)),
     }
-    // The file is not for core dumps: it is kept on its own.
-    // SAFETY: changes no contents.
-    let _ = unsafe { mem::madvise(MEM_BASE, len, libc::MADV_DONTDUMP) };
+    // Not for core dumps (the file is kept on its own), not for the processes
+    // forked while the machine starts.
+    for advice in [libc::MADV_DONTDUMP, libc::MADV_DONTFORK] {
+        // SAFETY: changes no contents.
+        let _ = unsafe { mem::madvise(MEM_BASE, len, advice) };
+    }
     Ok(())
 }
 

@@ -84,6 +84,14 @@ impl Devs {
         io.spawn().map_err(Error::Thread)
     }
 
+    /// The terminal, if any stream is one.
+    pub fn console(&self) -> Option<&'static HostConsole> {
+        self.console
+    }
+    /// The streams.
+    pub fn streams(&self) -> &'static HostStreams {
+        self.streams
+    }
     /// The queue, to connect it to the device interrupt.
     pub fn queue(&self) -> &'static DeviceQueue {
         self.queue
