@@ -20,8 +20,11 @@
 //! 40 wait queues                 (sync)
 //! 44 timers                      (sync)
 //! 48 run queues                  (task)
-//! 56 page tables, frames, heap   (mm)
-//! 60 leaf: logs, counters
+//! 52 pages of a file             (mm)
+//! 56 page tables                 (mm)
+//! 60 leaf: logs, counters, queues of mapping requests
+//! 61 heap                        (mm; so that any lock may be held while allocating)
+//! 62 frames                      (mm)
 //! ```
 #![no_std]
 extern crate alloc;
@@ -47,6 +50,9 @@ pub mod level {
     pub const WAIT: u8 = 40;
     pub const TIMER: u8 = 44;
     pub const RUNQUEUE: u8 = 48;
+    pub const PAGE_CACHE: u8 = 52;
     pub const MM: u8 = 56;
     pub const LEAF: u8 = 60;
+    pub const HEAP: u8 = 61;
+    pub const FRAME: u8 = 62;
 }

@@ -52,6 +52,10 @@ impl<T: ?Sized> RwLock<T> {
         }
         WriteGuard { lock: self }
     }
+    /// Shared access if it is to be had at once.
+    pub fn try_read(&self) -> Option<ReadGuard<'_, T>> {
+        self.try_read_raw().then(|| ReadGuard { lock: self })
+    }
     /// Exclusive access if it is to be had at once.
     pub fn try_write(&self) -> Option<WriteGuard<'_, T>> {
         self.try_write_raw().then(|| WriteGuard { lock: self })

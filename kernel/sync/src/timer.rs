@@ -123,7 +123,7 @@ unsafe extern "Rust" {
 }
 
 /// Monotonic time in nanoseconds, for code that has no clock at hand.
-pub(crate) fn now() -> u64 {
+pub fn monotonic_ns() -> u64 {
     // SAFETY: no preconditions.
     unsafe { lodger_monotonic_ns() }
 }

@@ -213,7 +213,7 @@ pub fn wait_event<T>(
             break Err(Errno::ERESTARTSYS);
         }
         if let Some(d) = deadline_ns
-            && crate::timer::now() >= d
+            && crate::timer::monotonic_ns() >= d
         {
             me.cancel_wait();
             break Err(Errno::ETIMEDOUT);
