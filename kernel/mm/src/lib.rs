@@ -14,6 +14,7 @@ pub mod frame;
 pub mod heap;
 pub mod io;
 pub mod page_cache;
+mod state;
 pub mod user;
 
 pub use aspace::Mm;

@@ -1,0 +1,447 @@
+//! VMAs: which ranges of an address space show what, with which rights.
+
+use super::{Layout, VmFlags};
+use crate::page_cache::PageCache;
+use crate::{Mm, frame};
+use abi::{Errno, Result};
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::any::Any;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use hal::{PAGE_SHIFT, PAGE_SIZE, Pfn, Prot, USER_END};
+
+/// Most VMAs of a space, as Linux's vm.max_map_count.
+pub(super) const MAX_VMAS: usize = 65530;
+/// Lowest address that a mapping may have, as Linux's vm.mmap_min_addr.
+pub(super) const MIN_ADDR: u64 = 65536;
+/// Kept free below a stack that grows, in bytes.
+pub(super) const STACK_GAP: u64 = 1 << 20;
+
+/// A range of a file.
+pub(super) struct FileRange {
+    pub(super) cache: Arc<PageCache>,
+    /// Byte of the file at the start of the VMA.
+    pub(super) offset: u64,
+    pub(super) owner: Option<Arc<dyn Any + Send + Sync>>,
+    mm: Weak<Mm>,
+    id: usize,
+}
+
+impl FileRange {
+    /// A range that the space `mm` maps; the cache knows about it as long as it lives.
+    pub(super) fn new(
+        mm: &Weak<Mm>,
+        cache: Arc<PageCache>,
+        offset: u64,
+        owner: Option<Arc<dyn Any + Send + Sync>>,
+    ) -> FileRange {
+        let id = mm.as_ptr().addr();
+        cache.add_mapping(id, mm);
+        FileRange {
+            cache,
+            offset,
+            owner,
+            mm: mm.clone(),
+            id,
+        }
+    }
+    fn at(&self, skip: u64) -> FileRange {
+        Self::new(
+            &self.mm,
+            self.cache.clone(),
+            self.offset + skip,
+            self.owner.clone(),
+        )
+    }
+    /// The same for another space.
+    pub(super) fn for_mm(&self, mm: &Weak<Mm>) -> FileRange {
+        Self::new(mm, self.cache.clone(), self.offset, self.owner.clone())
+    }
+}
+
+impl Drop for FileRange {
+    fn drop(&mut self) {
+        self.cache.remove_mapping(self.id);
+    }
+}
+
+/// What a VMA shows.
+pub(super) enum Show {
+    /// Zero pages, private.
+    Anon,
+    /// A file; private unless [`VmFlags::SHARED`].
+    File(FileRange),
+    /// Frames of the kernel from this one on.
+    Special(Pfn),
+}
+
+impl Show {
+    /// The same thing `skip` bytes further on.
+    fn at(&self, skip: u64) -> Show {
+        match self {
+            Show::Anon => Show::Anon,
+            Show::File(f) => Show::File(f.at(skip)),
+            Show::Special(p) => Show::Special(p.add((skip >> PAGE_SHIFT) as usize)),
+        }
+    }
+    pub(super) fn file(&self) -> Option<&FileRange> {
+        match self {
+            Show::File(f) => Some(f),
+            _ => None,
+        }
+    }
+}
+
+/// One mapping.
+pub(super) struct Vma {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) prot: Prot,
+    pub(super) flags: VmFlags,
+    pub(super) show: Show,
+    pub(super) name: Option<&'static str>,
+    /// madvise: -1 random, 0 normal, 1 sequential.
+    pub(super) pattern: i8,
+    /// Where the last extent of anonymous memory ended, and its size in pages.
+    pub(super) next: AtomicU64,
+    pub(super) extent: AtomicU32,
+}
+
+impl Vma {
+    pub(super) fn new(start: u64, end: u64, prot: Prot, flags: VmFlags, show: Show) -> Vma {
+        Vma {
+            start,
+            end,
+            prot,
+            flags,
+            show,
+            name: None,
+            pattern: 0,
+            next: AtomicU64::new(0),
+            extent: AtomicU32::new(0),
+        }
+    }
+    pub(super) fn len(&self) -> u64 {
+        self.end - self.start
+    }
+    pub(super) fn pages(&self) -> u64 {
+        self.len() >> PAGE_SHIFT
+    }
+    pub(super) fn is_shared(&self) -> bool {
+        self.flags.contains(VmFlags::SHARED)
+    }
+    pub(super) fn is_special(&self) -> bool {
+        matches!(self.show, Show::Special(_))
+    }
+    /// Index in its file of the page at `addr`.
+    pub(super) fn index(&self, f: &FileRange, addr: u64) -> u64 {
+        (f.offset + (addr - self.start)) >> PAGE_SHIFT
+    }
+    /// Private and writable: counts as data.
+    pub(super) fn is_data(&self) -> bool {
+        self.prot.contains(Prot::WRITE) && !self.is_shared() && !self.is_stack()
+    }
+    pub(super) fn is_stack(&self) -> bool {
+        self.flags.contains(VmFlags::GROWSDOWN)
+    }
+    /// A copy of the part `[start, end)`.
+    pub(super) fn part(&self, start: u64, end: u64) -> Vma {
+        Vma {
+            name: self.name,
+            pattern: self.pattern,
+            ..Vma::new(
+                start,
+                end,
+                self.prot,
+                self.flags,
+                self.show.at(start - self.start),
+            )
+        }
+    }
+    /// Whether `next` continues it, so that both can be one.
+    fn continues(&self, next: &Vma) -> bool {
+        self.end == next.start
+            && self.prot == next.prot
+            && self.flags == next.flags
+            && self.name == next.name
+            && self.pattern == next.pattern
+            && match (&self.show, &next.show) {
+                (Show::Anon, Show::Anon) => true,
+                (Show::File(a), Show::File(b)) => {
+                    Arc::ptr_eq(&a.cache, &b.cache)
+                        && a.offset.checked_add(self.len()) == Some(b.offset)
+                        && match (&a.owner, &b.owner) {
+                            (None, None) => true,
+                            (Some(x), Some(y)) => Arc::ptr_eq(x, y),
+                            _ => false,
+                        }
+                }
+                _ => false,
+            }
+    }
+}
+
+/// All VMAs of a space and what goes with them.
+pub(super) struct VmaSet {
+    map: BTreeMap<u64, Vma>,
+    /// Pages mapped in all, private and writable, locked.
+    pub(super) total: u64,
+    pub(super) data: u64,
+    pub(super) locked: u64,
+    /// Highest address for mappings without a wish.
+    pub(super) top: u64,
+    pub(super) brk: u64,
+    pub(super) layout: Layout,
+    /// mlockall(MCL_FUTURE).
+    pub(super) lock_future: bool,
+}
+
+impl VmaSet {
+    pub(super) fn new() -> VmaSet {
+        VmaSet {
+            map: BTreeMap::new(),
+            total: 0,
+            data: 0,
+            locked: 0,
+            top: default_top(8 << 20),
+            brk: 0,
+            layout: Layout::default(),
+            lock_future: false,
+        }
+    }
+    pub(super) fn count(&self) -> usize {
+        self.map.len()
+    }
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Vma> {
+        self.map.values()
+    }
+    /// The VMA that contains `addr`.
+    pub(super) fn find(&self, addr: u64) -> Option<&Vma> {
+        let (_, v) = self.map.range(..=addr).next_back()?;
+        (addr < v.end).then_some(v)
+    }
+    pub(super) fn find_mut(&mut self, addr: u64) -> Option<&mut Vma> {
+        let (_, v) = self.map.range_mut(..=addr).next_back()?;
+        (addr < v.end).then_some(v)
+    }
+    /// The VMA that contains `addr`, or the next one above.
+    pub(super) fn find_above(&self, addr: u64) -> Option<&Vma> {
+        self.find(addr)
+            .or_else(|| self.map.range(addr..).next().map(|(_, v)| v))
+    }
+    /// The VMA that ends at or before `addr`.
+    pub(super) fn below(&self, addr: u64) -> Option<&Vma> {
+        self.map.range(..addr).next_back().map(|(_, v)| v)
+    }
+    /// VMAs that overlap `[start, end)`, ascending.
+    pub(super) fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = &Vma> {
+        let first = self.find(start).map_or(start, |v| v.start);
+        self.map.range(first..end.max(first)).map(|(_, v)| v)
+    }
+    pub(super) fn is_free(&self, start: u64, end: u64) -> bool {
+        self.overlapping(start, end).next().is_none()
+    }
+    /// Whether VMAs cover `[start, end)` without a hole.
+    pub(super) fn covers(&self, start: u64, end: u64) -> bool {
+        let mut at = start;
+        for v in self.overlapping(start, end) {
+            if v.start > at {
+                return false;
+            }
+            at = v.end;
+        }
+        at >= end
+    }
+
+    fn account(&mut self, v: &Vma, add: bool) {
+        let n = v.pages();
+        let locked = if v.flags.contains(VmFlags::LOCKED) {
+            n
+        } else {
+            0
+        };
+        let data = if v.is_data() { n } else { 0 };
+        if add {
+            self.total += n;
+            self.data += data;
+            self.locked += locked;
+        } else {
+            self.total -= n;
+            self.data -= data;
+            self.locked -= locked;
+        }
+    }
+
+    /// Adds a VMA in a free range, merging it with its neighbours.
+    pub(super) fn insert(&mut self, v: Vma) -> Gone {
+        self.account(&v, true);
+        let mut gone = Gone::default();
+        let start = v.start;
+        self.map.insert(start, v);
+        self.merge(start, &mut gone);
+        gone
+    }
+
+    /// Merges the VMA that starts at `start` with its neighbours if they continue each other.
+    fn merge(&mut self, start: u64, gone: &mut Gone) {
+        let mut start = start;
+        if let Some(prev) = self.below(start)
+            && let Some(v) = self.map.get(&start)
+            && prev.continues(v)
+        {
+            let p = prev.start;
+            if let Some(v) = self.map.remove(&start) {
+                if let Some(prev) = self.map.get_mut(&p) {
+                    prev.end = v.end;
+                    prev.next.store(v.next.load(Relaxed), Relaxed);
+                    prev.extent.store(v.extent.load(Relaxed), Relaxed);
+                }
+                gone.0.push(v);
+                start = p;
+            }
+        }
+        if let Some(v) = self.map.get(&start)
+            && let Some(next) = self.map.get(&v.end)
+            && v.continues(next)
+        {
+            let n = next.start;
+            if let Some(next) = self.map.remove(&n) {
+                if let Some(v) = self.map.get_mut(&start) {
+                    v.end = next.end;
+                }
+                gone.0.push(next);
+            }
+        }
+    }
+
+    /// Splits the VMA that contains `addr` so that one starts there.
+    fn split(&mut self, addr: u64) {
+        let Some(v) = self.find_mut(addr) else { return };
+        if v.start == addr {
+            return;
+        }
+        let upper = v.part(addr, v.end);
+        v.end = addr;
+        self.map.insert(addr, upper);
+    }
+
+    /// Whether cutting `[start, end)` out (or changing it) keeps the number of VMAs allowed.
+    pub(super) fn check_count(&self, start: u64, end: u64) -> Result {
+        let cut = |a: u64| self.find(a).is_some_and(|v| v.start != a) as usize;
+        if self.count() + cut(start) + cut(end) > MAX_VMAS {
+            return Err(Errno::ENOMEM);
+        }
+        Ok(())
+    }
+
+    /// Takes everything in `[start, end)` out.
+    pub(super) fn remove(&mut self, start: u64, end: u64) -> Gone {
+        self.split(start);
+        self.split(end);
+        let keys: Vec<u64> = self.map.range(start..end).map(|(k, _)| *k).collect();
+        let mut gone = Gone::default();
+        for k in keys {
+            if let Some(v) = self.map.remove(&k) {
+                self.account(&v, false);
+                gone.0.push(v);
+            }
+        }
+        gone
+    }
+
+    /// Changes each VMA (part) in `[start, end)` and merges what has become equal.
+    pub(super) fn change(&mut self, start: u64, end: u64, mut f: impl FnMut(&mut Vma)) -> Gone {
+        self.split(start);
+        self.split(end);
+        let keys: Vec<u64> = self.map.range(start..end).map(|(k, _)| *k).collect();
+        for k in &keys {
+            if let Some(mut v) = self.map.remove(k) {
+                self.account(&v, false);
+                f(&mut v);
+                self.account(&v, true);
+                self.map.insert(*k, v);
+            }
+        }
+        let mut gone = Gone::default();
+        for k in keys {
+            if self.map.contains_key(&k) {
+                self.merge(k, &mut gone);
+            }
+        }
+        gone
+    }
+
+    /// Moves the lower end of the stack VMA that starts at `old` down to `new`.
+    pub(super) fn grow_down(&mut self, old: u64, new: u64) {
+        if let Some(mut v) = self.map.remove(&old) {
+            self.account(&v, false);
+            v.start = new;
+            self.account(&v, true);
+            self.map.insert(new, v);
+        }
+    }
+
+    /// Takes all VMAs out.
+    pub(super) fn take_all(&mut self) -> Gone {
+        self.total = 0;
+        self.data = 0;
+        self.locked = 0;
+        Gone(core::mem::take(&mut self.map).into_values().collect())
+    }
+
+    /// A free range of `len` bytes, top-down below `self.top`, else anywhere above [`MIN_ADDR`]. [`Errno::ENOMEM`].
+    pub(super) fn find_gap(&self, len: u64) -> Result<u64> {
+        self.gap_below(self.top, len)
+            .or_else(|| self.gap_below(USER_END, len))
+            .ok_or(Errno::ENOMEM)
+    }
+
+    fn gap_below(&self, top: u64, len: u64) -> Option<u64> {
+        let mut hi = top;
+        for (_, v) in self.map.range(..top).rev() {
+            if v.end < hi && hi - v.end >= len {
+                return Some(hi - len);
+            }
+            let mut lo = v.start;
+            if v.is_stack() {
+                lo = lo.saturating_sub(STACK_GAP);
+            }
+            hi = hi.min(lo);
+        }
+        (hi >= MIN_ADDR && hi - MIN_ADDR >= len).then(|| hi - len)
+    }
+}
+
+/// Highest address for mappings with a stack limit of `stack` bytes.
+pub(super) fn default_top(stack: u64) -> u64 {
+    let gap = stack
+        .saturating_add(STACK_GAP)
+        .clamp(128 << 20, USER_END / 6 * 5);
+    (USER_END - gap) & !(PAGE_SIZE as u64 - 1)
+}
+
+/// VMAs taken out. They keep files open, whose release may take other locks:
+/// dropped only after the lock of the VMAs has been released.
+#[derive(Default)]
+pub(super) struct Gone(pub(super) Vec<Vma>);
+
+impl Gone {
+    pub(super) fn append(&mut self, mut other: Gone) {
+        self.0.append(&mut other.0);
+    }
+}
+
+/// Size of the next extent of anonymous memory for a fault at `addr`: grows
+/// with sequential use from 64 KiB to 2 MiB.
+pub(super) fn extent_pages(v: &Vma, addr: u64) -> u64 {
+    if frame::is_tight() {
+        return 1;
+    }
+    let last = v.extent.load(Relaxed) as u64;
+    if last != 0 && v.next.load(Relaxed) == addr && v.pattern >= 0 {
+        (last * 2).min(512)
+    } else {
+        16
+    }
+}

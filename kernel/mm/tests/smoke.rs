@@ -1,0 +1,64 @@
+//! First steps of an address space.
+
+mod common;
+use common::*;
+use hal::Prot;
+use mm::aspace::FaultError;
+
+#[test]
+fn anonymous_memory_reads_as_zero_and_keeps_what_is_written() {
+    let mm = new_mm();
+    let a = map(&mm, 1 << 20);
+    for i in (0..1 << 20).step_by(4096) {
+        assert_eq!(load(&mm, a + i), Ok(0));
+        store(&mm, a + i + 5, (i >> 12) as u8).unwrap();
+    }
+    for i in (0..1 << 20).step_by(4096) {
+        assert_eq!(load(&mm, a + i + 5), Ok((i >> 12) as u8));
+    }
+    mm.unmap(a, 1 << 20).unwrap();
+    assert_eq!(load(&mm, a), Err(FaultError::Segv(1)));
+    check_tlb(&mm);
+}
+
+#[test]
+fn fork_shares_until_written() {
+    let mm = new_mm();
+    let a = map(&mm, 64 * 4096);
+    for i in 0..64 {
+        store(&mm, a + i * PAGE, i as u8).unwrap();
+    }
+    let child = mm.fork().unwrap();
+    check_tlb(&mm);
+    check_tlb(&child);
+    store(&mm, a, 100).unwrap();
+    store(&child, a + PAGE, 101).unwrap();
+    assert_eq!(load(&mm, a), Ok(100));
+    assert_eq!(load(&child, a), Ok(0));
+    assert_eq!(load(&mm, a + PAGE), Ok(1));
+    assert_eq!(load(&child, a + PAGE), Ok(101));
+    child.release();
+    for i in 0..64 {
+        store(&mm, a + i * PAGE, 7).unwrap();
+    }
+    check_tlb(&mm);
+    assert_eq!(mm.lookup(a).unwrap().1, Prot::READ | Prot::WRITE);
+}
+
+#[test]
+fn kernel_copies_fault_pages_in() {
+    let mm = new_mm();
+    let a = map(&mm, 1 << 16);
+    let text: Vec<u8> = (0..10000).map(|i| i as u8).collect();
+    mm.write(a + 100, &text).unwrap();
+    let mut back = vec![0; text.len()];
+    mm.read(a + 100, &mut back).unwrap();
+    assert_eq!(text, back);
+    assert!(mm.write(0, &text).is_err());
+    assert!(mm.read(u64::MAX - 3, &mut back).is_err());
+    mm.write(a + 4090, b"hello world\0").unwrap();
+    assert_eq!(mm.read_cstr(a + 4090, 100).unwrap(), b"hello world");
+    assert_eq!(mm.read_cstr(a + 4090, 5), Err(abi::Errno::ENAMETOOLONG));
+    assert_eq!(mm.update_u32(a + 8, &mut |v| Some(v + 1)), Ok(0));
+    assert_eq!(mm.peek_u32(a + 8), Some(1));
+}
