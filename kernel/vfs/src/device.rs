@@ -12,8 +12,12 @@ use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
+use core::sync::atomic::{AtomicU32, Ordering};
 use hal::dev::Clock;
 use sync::{Once, SpinLock, level};
+
+/// Lower minors of major 0 are given to the machine's own file systems by number.
+const FIRST_ANON_MINOR: u32 = 40;
 
 /// A driver: makes the behaviour of an open device.
 pub trait Driver: Send + Sync {
@@ -59,6 +63,7 @@ pub struct DeviceTable {
     clock: &'static dyn Clock,
     rows: SpinLock<Vec<Row>, { level::IPC }>,
     fifo: Once<FifoOpen>,
+    anon: AtomicU32,
 }
 
 impl DeviceTable {
@@ -68,11 +73,16 @@ impl DeviceTable {
             clock,
             rows: SpinLock::new(Vec::new()),
             fifo: Once::new(),
+            anon: AtomicU32::new(FIRST_ANON_MINOR),
         }
     }
     /// The machine's clock.
     pub fn clock(&self) -> &'static dyn Clock {
         self.clock
+    }
+    /// A device number (`st_dev`) for a file system without a device, never given before.
+    pub fn next_anon_dev(&self) -> u64 {
+        abi::stat::makedev(0, self.anon.fetch_add(1, Ordering::Relaxed))
     }
     /// Adds a row: `kind` is `Char` or `Block`. A later row wins over an earlier one.
     pub fn register(

@@ -13,6 +13,7 @@ use alloc::sync::Arc;
 use core::any::Any;
 use mm::PageCache;
 use mm::io::{Sink, Source};
+use sync::Mutex;
 
 /// fallocate(2) modes.
 const KEEP_SIZE: u32 = 1;
@@ -175,15 +176,40 @@ impl File {
 
 /// A directory's entries.
 pub trait DirData: Send + Sync + 'static {
-    /// Emits entries other than `.` and `..` from cookie `from` on, in the order of their cookies. Cookies are > 1,
-    /// and an entry keeps its cookie while it exists. No spin lock is held while emitting. `f`: the open directory.
-    fn list(&self, f: &File, from: u64, emit: &mut DirEmit<'_>) -> Result;
-    /// The directory was closed, or rewound: forgets what was kept for `f`.
-    fn rewound(&self, _f: &File) {}
+    /// What an open directory keeps between calls (a listing of the host, say).
+    type Kept: Default + Send + Sync;
+    /// Emits entries other than `.` and `..` from cookie `from` on, in the order of their cookies. Cookies are
+    /// ≥ [`FIRST_COOKIE`], and an entry keeps its cookie while it exists. No spin lock is held while emitting.
+    fn list(&self, kept: &mut Self::Kept, from: u64, emit: &mut DirEmit<'_>) -> Result;
+    /// A cookie behind all present entries: one pass over the directory ends there, however many are added meanwhile.
+    fn end_cookie(&self) -> u64 {
+        u64::MAX
+    }
+}
+
+struct Pass<K> {
+    end: u64,
+    kept: K,
 }
 
 /// An open directory.
-pub struct DirFile<T: DirData>(pub Arc<T>);
+pub struct DirFile<T: DirData> {
+    dir: Arc<T>,
+    pass: Mutex<Pass<T::Kept>>,
+}
+
+impl<T: DirData> DirFile<T> {
+    /// Opens `dir`.
+    pub fn new(dir: Arc<T>) -> DirFile<T> {
+        DirFile {
+            pass: Mutex::new(Pass {
+                end: dir.end_cookie(),
+                kept: T::Kept::default(),
+            }),
+            dir,
+        }
+    }
+}
 
 /// First cookie that is free for entries: 0 is `.`, 1 is `..`.
 pub const FIRST_COOKIE: u64 = 2;
@@ -202,13 +228,22 @@ impl<T: DirData> FileOps for DirFile<T> {
         Ok(())
     }
     fn read_dir(&self, f: &File, pos: u64, emit: &mut DirEmit<'_>) -> Result {
+        let mut pass = self.pass.lock();
         if pos == 0 {
-            self.0.rewound(f);
+            *pass = Pass {
+                end: self.dir.end_cookie(),
+                kept: T::Kept::default(),
+            };
         }
         if !emit_dots(f, pos, emit) {
             return Ok(());
         }
-        self.0.list(f, pos.max(FIRST_COOKIE), emit)
+        let Pass { end, kept } = &mut *pass;
+        self.dir.list(
+            kept,
+            pos.max(FIRST_COOKIE),
+            &mut |name, ino, kind, behind| behind <= *end && emit(name, ino, kind, behind),
+        )
     }
 }
 
