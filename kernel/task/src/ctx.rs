@@ -1,0 +1,162 @@
+//! [`Ctx`]: what a system call handler gets.
+
+use crate::{Kernel, Process, Task};
+use abi::{Errno, Result};
+use alloc::sync::Arc;
+use core::any::Any;
+use core::cell::OnceCell;
+use hal::UserContext;
+use mm::Mm;
+use mm::aspace::MmLimits;
+use vfs::file::{Caller, SignalSource};
+use vfs::namei::Walk;
+use vfs::{Cred, FdTable, File, FsContext};
+
+/// `AT_FDCWD`.
+pub const AT_FDCWD: i32 = -100;
+
+/// The calling task, for the time of one system call. Also what drivers get as
+/// [`Caller`]: `cx.as_any().downcast_ref::<Ctx>()`.
+pub struct Ctx {
+    task: &'static Task,
+    fs: OnceCell<Arc<FsContext>>,
+}
+
+impl Ctx {
+    /// For the current task.
+    pub fn current() -> Ctx {
+        Ctx::of(crate::current())
+    }
+    /// For `task`, which must be the current one.
+    pub fn of(task: &'static Task) -> Ctx {
+        Ctx {
+            task,
+            fs: OnceCell::new(),
+        }
+    }
+    /// The task layer's context behind a [`Caller`]; `None` for kernel-internal callers.
+    pub fn from_caller(cx: &dyn Caller) -> Option<&Ctx> {
+        cx.as_any().downcast_ref::<Ctx>()
+    }
+    /// The calling task.
+    pub fn task(&self) -> &'static Task {
+        self.task
+    }
+    /// Its process.
+    pub fn process(&self) -> &'static Arc<Process> {
+        &self.task.process
+    }
+    /// The machine.
+    pub fn kernel(&self) -> &'static Kernel {
+        self.task.kernel
+    }
+    /// Credentials.
+    pub fn cred(&self) -> Arc<Cred> {
+        self.task.cred()
+    }
+    /// Address space.
+    pub fn mm(&self) -> Arc<Mm> {
+        match self.task.mm() {
+            Some(mm) => mm,
+            None => panic!("system call of a kernel task"),
+        }
+    }
+    /// Descriptor table.
+    pub fn files(&self) -> Arc<FdTable> {
+        match self.task.files() {
+            Some(f) => f,
+            None => panic!("descriptors of a dead task"),
+        }
+    }
+    /// Root, working directory, umask.
+    pub fn fs(&self) -> &Arc<FsContext> {
+        self.fs.get_or_init(|| match self.task.fs() {
+            Some(f) => f,
+            None => panic!("file context of a dead task"),
+        })
+    }
+    /// The file behind a descriptor ([`Errno::EBADF`] for O_PATH ones too).
+    pub fn file(&self, fd: i32) -> Result<Arc<File>> {
+        self.files().get_io(fd)
+    }
+    /// Installs a file at the lowest free descriptor.
+    pub fn install(&self, file: Arc<File>, cloexec: bool) -> Result<i32> {
+        let limit = self.process().rlimit(abi::raw::RLIMIT_NOFILE).cur;
+        self.files().install(file, 0, limit, cloexec)
+    }
+    /// Limits for mm calls.
+    pub fn mm_limits(&self) -> MmLimits {
+        self.process().mm_limits(self.task)
+    }
+    /// A walk that starts at `dirfd` (`AT_FDCWD`: the working directory).
+    /// Use [`Ctx::walk_at`] when the path is at hand.
+    pub fn walk(&self, dirfd: i32) -> Result<Walk<'_>> {
+        let base = if dirfd == AT_FDCWD {
+            None
+        } else {
+            let file = self.files().get(dirfd)?;
+            Some(file.path.clone().ok_or(Errno::ENOTDIR)?)
+        };
+        Ok(Walk {
+            cx: self,
+            fs: self.fs(),
+            ns: self.kernel().mounts(),
+            base,
+        })
+    }
+    /// As [`Ctx::walk`]; `dirfd` is not looked at if `path` is absolute.
+    pub fn walk_at(&self, dirfd: i32, path: &[u8]) -> Result<Walk<'_>> {
+        self.walk(if path.first() == Some(&b'/') {
+            AT_FDCWD
+        } else {
+            dirfd
+        })
+    }
+    /// Reads a path argument: [`Errno::EFAULT`], [`Errno::ENAMETOOLONG`].
+    pub fn path_arg(&self, addr: u64) -> Result<alloc::vec::Vec<u8>> {
+        self.mm().read_cstr(addr, abi::io::PATH_MAX)
+    }
+    /// Access to the user registers of the calling task.
+    pub fn with_regs<T>(&self, f: impl FnOnce(&mut UserContext) -> T) -> T {
+        self.task.with_regs(f)
+    }
+    /// The registers have been replaced (exec, sigreturn): the result of this
+    /// system call is not written to them.
+    pub fn keep_regs(&self) {
+        self.task.set_keep_regs();
+    }
+    /// [`Errno::EPERM`] unless the caller has capability `n` ([`vfs::cred::cap`]).
+    pub fn require(&self, n: u32) -> Result {
+        if self.task.cred().capable(n) {
+            Ok(())
+        } else {
+            Err(Errno::EPERM)
+        }
+    }
+}
+
+impl Caller for Ctx {
+    fn cred(&self) -> Arc<Cred> {
+        self.task.cred()
+    }
+    fn mm(&self) -> Option<Arc<Mm>> {
+        self.task.mm()
+    }
+    fn pid(&self) -> i32 {
+        self.task.process.pid()
+    }
+    fn realtime_ns(&self) -> i64 {
+        self.kernel().realtime() as i64
+    }
+    fn signals(&self) -> Option<Arc<dyn SignalSource>> {
+        Some(Arc::new(crate::signal::TaskSignalSource::new(
+            self.task.arc(),
+        )))
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn devices(&self) -> Option<&vfs::device::DeviceTable> {
+        Some(&self.kernel().devices)
+    }
+}
