@@ -1,1 +1,29 @@
-//! Helpers for the tests that run a machine.
+//! What the tests share: building the programs, running a machine under a time
+//! limit, comparing with the host, the lists of known failures, a terminal driver.
+//!
+//! - [`build`]: the `lodger` binary and the guest programs, built by a nested cargo.
+//! - [`machine`]: one run of a command in its own session, with everything it started.
+//! - [`procs`]: which processes belong to such a run, read from `/proc`.
+//! - [`guest`]: batches of guest tests, on the host or in a machine.
+//! - [`known`]: known failures, one list per suite.
+//! - [`pty`]: drives an interactive program, as expect(1) does.
+//!
+//! The long forms of the tests run when `LODGER_LONG` is set; `LODGER_BIN` names another binary to test.
+
+pub mod build;
+pub mod guest;
+pub mod known;
+pub mod machine;
+pub mod procs;
+pub mod pty;
+
+/// Whether the long forms are wanted.
+pub fn long() -> bool {
+    std::env::var_os("LODGER_LONG").is_some_and(|v| v != "0")
+}
+
+/// Whether the tests themselves run as root.
+pub fn is_root() -> bool {
+    // SAFETY: no arguments, cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}

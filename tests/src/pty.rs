@@ -1,0 +1,1 @@
+//! Drives an interactive program through a pseudo-terminal.

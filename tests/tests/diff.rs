@@ -1,0 +1,154 @@
+//! The differential runner: every guest test prints the same on the host's Linux
+//! and in a machine.
+//!
+//! Names are `FORM/FAMILY::TEST`; `cargo test --test diff -- file::` runs one family,
+//! `-- host/` only the host's side (each test passes there twice with the same text).
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use lodger_tests::build::Link;
+use lodger_tests::guest::{self, Form, Text};
+use lodger_tests::known::Known;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// Texts by form and family; each batch is run by whoever asks first.
+#[derive(Default)]
+struct Results {
+    wanted: HashMap<(Form, String), Vec<String>>,
+    batches: Mutex<HashMap<(Form, String, u32), Arc<OnceLock<HashMap<String, Text>>>>>,
+}
+
+impl Results {
+    fn get(&self, form: Form, name: &str, round: u32) -> Text {
+        let family = name.split("::").next().unwrap_or("").to_string();
+        let cell = {
+            let mut b = self.batches.lock().unwrap_or_else(|e| e.into_inner());
+            b.entry((form, family.clone(), round)).or_default().clone()
+        };
+        let all = cell.get_or_init(|| {
+            let key = (Form { cpus: 0, ..form }, family.clone());
+            guest::run(form, self.wanted.get(&key).map_or(&[], |v| v))
+        });
+        all.get(name).cloned().unwrap_or(Text {
+            output: String::new(),
+            end: "not run".into(),
+        })
+    }
+}
+
+fn label(f: Form) -> String {
+    let link = if f.link == Link::Static {
+        "static"
+    } else {
+        "dynamic"
+    };
+    let user = if f.user { "user" } else { "root" };
+    if f.cpus == 0 {
+        format!("host-{link}-{user}")
+    } else {
+        format!("cpus{}-{link}-{user}", f.cpus)
+    }
+}
+
+fn forms() -> Vec<Form> {
+    let f = |link, user, cpus| Form { link, user, cpus };
+    let all = if lodger_tests::long() {
+        let mut v = vec![];
+        for link in [Link::Static, Link::Dynamic] {
+            for user in [false, true] {
+                v.extend([1, 2].map(|cpus| f(link, user, cpus)));
+            }
+        }
+        v
+    } else {
+        vec![
+            f(Link::Static, false, 1),
+            f(Link::Dynamic, false, 2),
+            f(Link::Static, true, 2),
+            f(Link::Dynamic, true, 1),
+        ]
+    };
+    all.into_iter()
+        .filter(|f| f.user || lodger_tests::is_root())
+        .collect()
+}
+
+fn selected(args: &Arguments, name: &str) -> bool {
+    let hit = |p: &String| {
+        if args.exact {
+            name == p
+        } else {
+            name.contains(p.as_str())
+        }
+    };
+    args.filter.as_ref().is_none_or(hit) && !args.skip.iter().any(hit)
+}
+
+fn main() {
+    lodger_tests::procs::become_subreaper();
+    let mut args = Arguments::from_args();
+    // Machines are as parallel as the host has CPUs for.
+    args.test_threads = args.test_threads.or(Some(2));
+    let names = guest::list();
+    let known = Arc::new(Known::load("diff"));
+    let forms = forms();
+    let mut results = Results::default();
+    let mut plan: Vec<(String, Form, String)> = vec![];
+    let mut host: Vec<Form> = vec![];
+    for &form in &forms {
+        let h = Form { cpus: 0, ..form };
+        if !host.contains(&h) {
+            host.push(h);
+        }
+    }
+    for form in host
+        .into_iter()
+        .chain(if known.off().is_some() { vec![] } else { forms })
+    {
+        for n in &names {
+            let full = format!("{}/{n}", label(form));
+            if selected(&args, &full) {
+                let key = (
+                    Form { cpus: 0, ..form },
+                    n.split("::").next().unwrap_or("").to_string(),
+                );
+                let wanted = results.wanted.entry(key).or_default();
+                if !wanted.contains(n) {
+                    wanted.push(n.clone());
+                }
+                plan.push((full, form, n.clone()));
+            }
+        }
+    }
+    if let Some(reason) = known.off() {
+        eprintln!("the machine's part is off: {reason}");
+    }
+    let results = Arc::new(results);
+    let trials = plan
+        .into_iter()
+        .map(|(full, form, name)| {
+            let (results, known) = (results.clone(), known.clone());
+            Trial::test(full.clone(), move || {
+                let host = results.get(Form { cpus: 0, ..form }, &name, 0);
+                let r = if form.cpus == 0 {
+                    if host.end == "exit 0" {
+                        Ok(())
+                    } else {
+                        Err(format!("{}\n{}", host.end, host.output))
+                    }
+                } else {
+                    guest::difference(&host, &results.get(form, &name, 0)).map_or(Ok(()), Err)
+                };
+                let r = if form.cpus == 0 {
+                    r
+                } else {
+                    known.judge(&full, r)
+                };
+                r.map_err(Failed::from)
+            })
+        })
+        .collect();
+    let end = libtest_mimic::run(&args, trials);
+    lodger_tests::build::remove_scratch();
+    end.exit();
+}
