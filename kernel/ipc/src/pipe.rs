@@ -576,11 +576,7 @@ impl Ipc {
 
 /// Opens a fifo, fifo(7): waits for the other side unless O_NONBLOCK. Also reopens pipes (/proc/PID/fd).
 /// For [`vfs::device::DeviceTable::set_fifo_open`].
-pub fn open_fifo(
-    inode: &InodeRef,
-    flags: OpenFlags,
-    _cx: &dyn Caller,
-) -> Result<Arc<dyn FileOps>> {
+pub fn open_fifo(inode: &InodeRef, flags: OpenFlags, _cx: &dyn Caller) -> Result<Arc<dyn FileOps>> {
     if inode.file_type() != FileType::Fifo {
         return Err(Errno::ENXIO);
     }
