@@ -62,6 +62,15 @@ impl<T: ?Sized, const L: u8> SpinLock<T, L> {
         Some(SpinGuard { lock: self })
     }
 
+    /// Continues to hold a lock that [`SpinGuard::hand_over`] left held.
+    ///
+    /// # Safety
+    /// The lock was handed over, and to the caller alone.
+    pub unsafe fn take_over(&self) -> SpinGuard<'_, T, L> {
+        enter_unordered::<L>();
+        SpinGuard { lock: self }
+    }
+
     /// The value, without locking, from the only owner.
     pub fn get_mut(&mut self) -> &mut T {
         self.data.get_mut()
@@ -104,6 +113,15 @@ impl<T, const L: u8> core::fmt::Debug for SpinLock<T, L> {
 /// Access to the value while the lock is held.
 pub struct SpinGuard<'a, T: ?Sized, const L: u8> {
     lock: &'a SpinLock<T, L>,
+}
+
+impl<T: ?Sized, const L: u8> SpinGuard<'_, T, L> {
+    /// Leaves the lock held, for [`SpinLock::take_over`] on the kernel stack
+    /// that is switched to next.
+    pub fn hand_over(self) {
+        leave::<L>();
+        core::mem::forget(self);
+    }
 }
 
 impl<T: ?Sized, const L: u8> Deref for SpinGuard<'_, T, L> {

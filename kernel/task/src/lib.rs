@@ -21,7 +21,7 @@
 //! 40 WAIT     wait queues
 //! 44 TIMER    the timer queue
 //! 48 RUNQUEUE one at a time
-//! 60 LEAF     slots of a task or process (credentials, files, names)
+//! 54 LEAF     slots of a task or process (credentials, files, names)
 //! ```
 #![no_std]
 #![deny(unsafe_code)]
@@ -60,5 +60,6 @@ pub mod level {
     pub const THREAD: u8 = 35;
     pub const ACTIONS: u8 = 36;
     pub const RUNQUEUE: u8 = 48;
-    pub const LEAF: u8 = 60;
+    /// Slots; inside it only the heap.
+    pub const LEAF: u8 = 54;
 }
