@@ -209,6 +209,11 @@ pub trait Inode: Send + Sync {
     fn revalidate(&self, _name: &[u8], _child: Option<&InodeRef>) -> bool {
         true
     }
+    /// Directory: a number that changes whenever names may have appeared behind the kernel's back. A
+    /// cached absence of a name holds only while it stays the same (volatile file systems).
+    fn names_generation(&self) -> u64 {
+        0
+    }
     /// Directory: creates `name` with permission bits `mode` (umask applied) for owner `cred.fsuid`/`fsgid`
     /// (set-group-ID directories pass on their group). [`Errno::EEXIST`].
     fn create(

@@ -55,6 +55,8 @@ pub struct Dentry {
     place: SpinLock<Place, { level::DENTRY + 1 }>,
     hash: AtomicU64,
     instance: u32,
+    /// Negative: the directory's [`crate::Inode::names_generation`] when the name was looked for.
+    generation: u64,
     flags: AtomicU32,
     /// Number of mounts on it.
     mounts: AtomicU32,
@@ -66,6 +68,7 @@ impl Dentry {
         parent: Option<Arc<Dentry>>,
         name: Name,
         instance: u32,
+        generation: u64,
     ) -> Arc<Dentry> {
         let dir = match &inode {
             Some(i) if i.file_type() == FileType::Dir => Some(Box::new(RwLock::new(()))),
@@ -77,13 +80,14 @@ impl Dentry {
             place: SpinLock::new(Place { parent, name }),
             hash: AtomicU64::new(0),
             instance,
+            generation,
             flags: AtomicU32::new(REFERENCED),
             mounts: AtomicU32::new(0),
         })
     }
     /// Root of a file system.
     pub(crate) fn new_root(inode: InodeRef, instance: u32) -> Arc<Dentry> {
-        Dentry::make(Some(inode), None, Name::new(b""), instance)
+        Dentry::make(Some(inode), None, Name::new(b""), instance, 0)
     }
     /// An entry of `parent`, not in the cache yet.
     pub(crate) fn new(parent: &Arc<Dentry>, name: &[u8], inode: Option<InodeRef>) -> Arc<Dentry> {
@@ -92,11 +96,22 @@ impl Dentry {
             Some(parent.clone()),
             Name::new(name),
             parent.instance,
+            0,
+        )
+    }
+    /// The absence of a name.
+    pub(crate) fn new_negative(parent: &Arc<Dentry>, name: &[u8], generation: u64) -> Arc<Dentry> {
+        Dentry::make(
+            None,
+            Some(parent.clone()),
+            Name::new(name),
+            parent.instance,
+            generation,
         )
     }
     /// A file without a place, under a name for /proc.
     pub(crate) fn new_anon(inode: InodeRef, name: &[u8], instance: u32) -> Arc<Dentry> {
-        Dentry::make(Some(inode), None, Name::new(name), instance)
+        Dentry::make(Some(inode), None, Name::new(name), instance, 0)
     }
     /// The inode; `None` for a negative dentry.
     pub fn inode(&self) -> Option<InodeRef> {
@@ -173,6 +188,9 @@ impl Dentry {
     }
     pub(crate) fn set_hash(&self, h: u64) {
         self.hash.store(h, Ordering::Relaxed);
+    }
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
     pub(crate) fn instance(&self) -> u32 {
         self.instance

@@ -353,7 +353,10 @@ fn cached(parent: &Path, name: &[u8]) -> Result<Option<Arc<Dentry>>> {
     };
     if inst.volatile && !d.is_mounted() {
         let dir = parent.inode()?;
-        if !dir.revalidate(name, d.inode_ref()) {
+        let child = d.inode_ref();
+        if !dir.revalidate(name, child)
+            || child.is_none() && d.generation() != dir.names_generation()
+        {
             inst.shared.dcache.remove(&d);
             return Ok(None);
         }
@@ -370,11 +373,12 @@ fn lookup_locked(parent: &Path, name: &[u8]) -> Result<Arc<Dentry>> {
     if let Some(d) = cache.find(hash, &parent.dentry, name) {
         return Ok(d);
     }
-    let inode = match parent.inode()?.lookup(name) {
-        Ok(i) => Some(i),
-        Err(Errno::ENOENT) => None,
+    let dir = parent.inode()?;
+    let generation = dir.names_generation();
+    let d = match dir.lookup(name) {
+        Ok(i) => Dentry::new(&parent.dentry, name, Some(i)),
+        Err(Errno::ENOENT) => Dentry::new_negative(&parent.dentry, name, generation),
         Err(e) => return Err(e),
     };
-    let d = Dentry::new(&parent.dentry, name, inode);
     Ok(cache.insert(&d, false))
 }
