@@ -11,6 +11,7 @@ use super::vma::{FileRange, STACK_GAP, Show, Vma, extent_pages};
 use super::{FaultError, Mm, MmLimits, PAGE, VmFlags};
 use crate::frame::{self, Gathered, Kind, Pinned};
 use crate::page_cache::fill::Ahead;
+use crate::page_cache::yield_if_needed;
 use abi::Errno;
 use core::sync::atomic::Ordering::Relaxed;
 use hal::{PAGE_SHIFT, Pfn, Prot, USER_END};
@@ -81,7 +82,7 @@ impl Mm {
             };
             match outcome {
                 Outcome::Done => return Ok(()),
-                Outcome::Again => {}
+                Outcome::Again => yield_if_needed(),
                 Outcome::Fail(FaultError::Segv(1)) => {
                     if !self.grow_stack(page) {
                         return Err(FaultError::Segv(1));
@@ -176,7 +177,14 @@ impl Mm {
         if file.is_none() && self.reuse(v, page) {
             return Outcome::Done;
         }
-        let around = if frame::is_tight() { 1 } else { AROUND };
+        // Not around pages of files in memory: what is written to them later is
+        // to be seen in the pages that are still theirs.
+        let memory = file.is_some_and(|f| f.cache.is_memory());
+        let around = if frame::is_tight() || memory {
+            1
+        } else {
+            AROUND
+        };
         let lo = (page & !(around * PAGE - 1)).max(v.start);
         let hi = ((page & !(around * PAGE - 1)) + around * PAGE).min(v.end);
         let mut src: [Option<Pinned>; AROUND as usize] = [const { None }; AROUND as usize];
@@ -234,7 +242,8 @@ impl Mm {
             },
         };
         copy_run(run, &src[first..end]);
-        self.install_copies(v, lo + first as u64 * PAGE, run, &src[first..end], page)
+        let start = lo + first as u64 * PAGE;
+        self.install_copies(v, start, run, &src[first..end], page, file.is_some())
     }
 
     /// Puts copies in the place of `src`, where that is still what is there.
@@ -245,6 +254,7 @@ impl Mm {
         run: Pfn,
         src: &[Option<Pinned>],
         page: u64,
+        file: bool,
     ) -> Outcome {
         let prot = rights(v.prot);
         let mut gone = Gathered::default();
@@ -257,11 +267,16 @@ impl Mm {
                 let Some(s) = s else { continue };
                 let a = start + i as u64 * PAGE;
                 let old = pt.get(a);
-                match old {
-                    Some(e) if e.pfn() != s.pfn() || e.prot().contains(Prot::WRITE) => continue,
-                    // The page of a file that was not mapped; for a page of ours that went: look again.
-                    None if !matches!(v.show, Show::File(_)) => continue,
-                    _ => {}
+                // Is what was copied still what is there? The page of a file
+                // may not have been mapped, or an older one of the same file.
+                let same = match old {
+                    Some(e) if e.owner() == Owner::Anon => {
+                        e.pfn() == s.pfn() && !e.prot().contains(Prot::WRITE)
+                    }
+                    _ => file,
+                };
+                if !same {
+                    continue;
                 }
                 let p = run.add(i);
                 if pt
@@ -360,6 +375,7 @@ impl Mm {
         let mut added = 0;
         let mut ok = true;
         let mut dirtied = false;
+        let mut stale = false;
         let outcome = {
             let mut pages = f.cache.lock_pages();
             let mut pt = self.pt.lock();
@@ -389,6 +405,7 @@ impl Mm {
                             Err(_) => Outcome::NoMemory,
                         }
                     } else {
+                        stale = true;
                         Outcome::Again
                     }
                 }
@@ -399,6 +416,10 @@ impl Mm {
             }
         };
         drop(pinned);
+        if stale {
+            // A page that the cache has given up; whoever did so is about to do this too.
+            self.zap(page, page + PAGE);
+        }
         let mut counts = [0; 4];
         counts[owner as usize] = added;
         self.count(counts);

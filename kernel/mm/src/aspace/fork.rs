@@ -40,7 +40,7 @@ impl Mm {
     fn copy_to(&self, child: &Arc<Mm>) -> Result {
         let from = self.vmas.write();
         let mut to = child.vmas.write();
-        to.top = from.top;
+        to.set_top(from.top);
         to.brk = from.brk;
         to.layout = from.layout.clone();
         let weak = Arc::downgrade(child);

@@ -82,7 +82,7 @@ impl Mm {
         gone: &mut Gone,
     ) -> Result<(u64, bool, bool)> {
         if vmas.count() == 0 {
-            vmas.top = default_top(limits.stack.min(16 << 30));
+            vmas.set_top(default_top(limits.stack.min(16 << 30)));
         }
         let addr = match req.fixed {
             Fixed::No => pick(vmas, req.addr, len)?,
@@ -404,7 +404,7 @@ impl Mm {
 }
 
 /// An address for a mapping without a fixed one: the hint if it is free.
-pub(super) fn pick(vmas: &VmaSet, hint: u64, len: u64) -> Result<u64> {
+pub(super) fn pick(vmas: &mut VmaSet, hint: u64, len: u64) -> Result<u64> {
     if hint != 0 {
         let hint = (hint & !(PAGE - 1)).max(MIN_ADDR);
         if let Some(end) = hint.checked_add(len)

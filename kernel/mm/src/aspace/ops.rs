@@ -42,9 +42,12 @@ impl<'a> Ops<'a> {
             self.len = 0;
         }
     }
-    /// One page, or several contiguous ones.
+    /// One page, or several contiguous ones. Nothing if there are no rights.
     pub(super) fn map(&mut self, addr: u64, pages: usize, pfn: Pfn, prot: Prot, populate: bool) {
         let bytes = (pages * PAGE_SIZE) as u64;
+        if prot.is_empty() {
+            return;
+        }
         if let Some(MapOp::Map {
             addr: a,
             len: l,

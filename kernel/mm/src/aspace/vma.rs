@@ -195,6 +195,8 @@ pub(super) struct VmaSet {
     pub(super) layout: Layout,
     /// mlockall(MCL_FUTURE).
     pub(super) lock_future: bool,
+    /// Between the first and `top` there is no gap of at least the second.
+    hint: (u64, u64),
 }
 
 impl VmaSet {
@@ -208,6 +210,7 @@ impl VmaSet {
             brk: 0,
             layout: Layout::default(),
             lock_future: false,
+            hint: (0, u64::MAX),
         }
     }
     pub(super) fn count(&self) -> usize {
@@ -347,6 +350,14 @@ impl VmaSet {
                 gone.0.push(v);
             }
         }
+        if let Some(next) = self.find_above(end).map(|v| v.start) {
+            // The gap reaches up to the next VMA: nothing above that has changed.
+            if self.hint.0 < next {
+                self.hint.0 = next;
+            }
+        } else {
+            self.hint = (0, u64::MAX);
+        }
         gone
     }
 
@@ -387,14 +398,28 @@ impl VmaSet {
         self.total = 0;
         self.data = 0;
         self.locked = 0;
+        self.hint = (0, u64::MAX);
         Gone(core::mem::take(&mut self.map).into_values().collect())
     }
 
+    /// Highest address for mappings without a wish.
+    pub(super) fn set_top(&mut self, top: u64) {
+        self.top = top;
+        self.hint = (0, u64::MAX);
+    }
+
     /// A free range of `len` bytes, top-down below `self.top`, else anywhere above [`MIN_ADDR`]. [`Errno::ENOMEM`].
-    pub(super) fn find_gap(&self, len: u64) -> Result<u64> {
-        self.gap_below(self.top, len)
-            .or_else(|| self.gap_below(USER_END, len))
-            .ok_or(Errno::ENOMEM)
+    pub(super) fn find_gap(&mut self, len: u64) -> Result<u64> {
+        let from = if len >= self.hint.1 {
+            self.hint.0.min(self.top)
+        } else {
+            self.top
+        };
+        if let Some(a) = self.gap_below(from, len) {
+            self.hint = (a + len, len);
+            return Ok(a);
+        }
+        self.gap_below(USER_END, len).ok_or(Errno::ENOMEM)
     }
 
     fn gap_below(&self, top: u64, len: u64) -> Option<u64> {

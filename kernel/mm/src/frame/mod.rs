@@ -63,7 +63,7 @@ pub unsafe fn init(platform: &'static dyn Platform) -> Result {
         return Err(Errno::ENOMEM);
     }
     let reserve = (frames / 32).clamp(512, 8192);
-    let trim_high = (frames / 32).clamp(512, 8192);
+    let trim_high = (frames / 32).clamp(512, 4096);
     let s = State {
         platform: Some(platform),
         frames,
@@ -476,15 +476,17 @@ pub(crate) fn copy_page(to: Pfn, from: Pfn, n: usize) {
 /// Copies `buf.len()` bytes out of a frame from byte `off` on.
 pub(crate) fn read_frame(p: Pfn, off: usize, buf: &mut [u8]) {
     debug_assert!(off + buf.len() <= PAGE_SIZE);
-    // SAFETY: within the frame, to which the caller holds a reference.
-    unsafe { core::ptr::copy_nonoverlapping(p.as_ptr().add(off), buf.as_mut_ptr(), buf.len()) };
+    // SAFETY: within the frame, to which the caller holds a reference. `buf`
+    // may be the same frame: a file read into its own mapping.
+    unsafe { core::ptr::copy(p.as_ptr().add(off), buf.as_mut_ptr(), buf.len()) };
 }
 
 /// Copies `buf` into a frame from byte `off` on.
 pub(crate) fn write_frame(p: Pfn, off: usize, buf: &[u8]) {
     debug_assert!(off + buf.len() <= PAGE_SIZE);
-    // SAFETY: within the frame, to which the caller holds a reference.
-    unsafe { core::ptr::copy_nonoverlapping(buf.as_ptr(), p.as_ptr().add(off), buf.len()) };
+    // SAFETY: within the frame, to which the caller holds a reference. `buf`
+    // may be the same frame: a file written from its own mapping.
+    unsafe { core::ptr::copy(buf.as_ptr(), p.as_ptr().add(off), buf.len()) };
 }
 
 /// Zeroes bytes of a frame.

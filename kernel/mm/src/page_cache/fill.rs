@@ -153,19 +153,17 @@ impl PageCache {
             Ahead::Chunk => self.absent_around(index, CHUNK),
             Ahead::Reader(want) => {
                 let want = want.clamp(1, CHUNK);
-                let n = {
-                    let mut pages = self.pages.lock();
-                    let n = if total <= CHUNK {
-                        CHUNK
-                    } else if pages.ahead.0 == index {
-                        want.max(pages.ahead.1 * 2).min(CHUNK)
-                    } else {
-                        want.max(4)
-                    };
-                    pages.ahead = (index + n, n);
-                    n
+                let room = self.absent_end(index) - index;
+                let mut pages = self.pages.lock();
+                let n = if total <= CHUNK {
+                    CHUNK
+                } else if pages.ahead.0 == index {
+                    want.max(pages.ahead.1 * 2).min(CHUNK)
+                } else {
+                    want.max(4)
                 };
-                (index, n.min(self.absent_end(index) - index))
+                pages.ahead = (index + n.min(room), n);
+                (index, n.min(room))
             }
         }
     }

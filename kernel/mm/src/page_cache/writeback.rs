@@ -70,6 +70,9 @@ impl PageCache {
             for (i, p) in &batch {
                 let pos = i << PAGE_SHIFT;
                 let len = size.saturating_sub(pos).min(PAGE_SIZE as u64) as usize;
+                if len == 0 {
+                    continue;
+                }
                 // SAFETY: `p` is a reference to the frame.
                 let r = source.write_pages(pos, &unsafe { bytes(p.pfn(), 1) }[..len]);
                 if let Err(e) = r {
