@@ -137,13 +137,14 @@ impl TmpInode {
         self.this.upgrade().ok_or(Errno::ENOENT)
     }
     /// An entry was added or removed.
-    pub(crate) fn names_changed(&self) {
+    pub fn names_changed(&self) {
         let now = self.core.now();
         let mut m = self.meta.lock();
         m.mtime = now;
         m.ctime = now;
     }
-    pub(crate) fn touch_ctime(&self) {
+    /// Something about the inode changed.
+    pub fn touch_ctime(&self) {
         let now = self.core.now();
         self.meta.lock().ctime = now;
     }
@@ -173,9 +174,14 @@ impl TmpInode {
         m.mtime = mtime;
         m.ctime = ctime;
     }
-    /// Sets the number of links (a copy of another file).
-    pub fn set_nlink(&self, n: u32) {
-        self.meta.lock().nlink = n;
+    /// Has no name yet, but may get one (O_TMPFILE).
+    pub fn set_unnamed(&self) {
+        self.meta.lock().nlink = 0;
+        self.linkable.store(true, Ordering::Relaxed);
+    }
+    /// Never gets a name (O_TMPFILE with O_EXCL).
+    pub fn set_unlinkable(&self) {
+        self.linkable.store(false, Ordering::Relaxed);
     }
     /// Pages of a regular file.
     pub fn cache(&self) -> Option<&Arc<PageCache>> {
@@ -410,8 +416,7 @@ impl Inode for TmpInode {
         self.dir()?;
         let (uid, gid, mode) = new_owner(self.perm()?, cred, mode, false);
         let new = self.new_sibling(&NewNode::Regular, mode, uid, gid)?;
-        new.set_nlink(0);
-        new.linkable.store(true, Ordering::Relaxed);
+        new.set_unnamed();
         Ok(new)
     }
     fn link(&self, name: &[u8], target: &InodeRef) -> Result {
@@ -442,7 +447,7 @@ impl Inode for TmpInode {
         match &self.body {
             Body::Regular(_) => {
                 if flags.contains(OpenFlags::EXCL) {
-                    this.linkable.store(false, Ordering::Relaxed);
+                    this.set_unlinkable();
                 }
                 Ok(Arc::new(RegularFile(this)))
             }
