@@ -1,10 +1,10 @@
 //! [`Task`]: a thread; [`current`].
 
+use crate::Kernel;
 use crate::level;
 use crate::process::{Process, Usage};
 use crate::sched::{SchedEntity, SchedParams, stack::KernelStack};
 use crate::signal::Pending;
-use crate::{Kernel, futex::TaskFutex};
 use abi::{SigInfo, SigSet, SigStack};
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
@@ -108,7 +108,6 @@ pub struct Task {
     pub(crate) sig: SpinLock<TaskSignals, { level::THREAD }>,
     /// Blocked signals; only the task itself changes them.
     pub(crate) blocked: AtomicU64,
-    pub(crate) futex: TaskFutex,
     /// CLONE_CHILD_CLEARTID address.
     pub clear_child_tid: AtomicU64,
     /// Robust futex list head, set_robust_list(2).
@@ -192,7 +191,6 @@ impl Task {
             fs: SpinLock::new(n.fs),
             sig: SpinLock::new(TaskSignals::default()),
             blocked: AtomicU64::new(n.blocked.0),
-            futex: TaskFutex::default(),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             personality: AtomicU32::new(n.personality),

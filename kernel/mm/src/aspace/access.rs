@@ -223,6 +223,23 @@ impl Mm {
             .then(|| frame::word(pte.pfn(), (addr & (PAGE - 1)) as usize).load(Acquire))
     }
 
+    /// As [`Mm::update_u32`] without faulting or sleeping, as [`Mm::peek_u32`]; `None` if the word is not
+    /// resident and writable: call [`Mm::update_u32`] first and try again.
+    pub fn try_update_u32(&self, addr: u64, f: &mut dyn FnMut(u32) -> Option<u32>) -> Option<u32> {
+        if addr % 4 != 0 || addr >= USER_END {
+            return None;
+        }
+        let pt = self.pt.lock();
+        let pte = pt.get(addr & !(PAGE - 1))?;
+        if !pte.allows(Prot::READ | Prot::WRITE) {
+            return None;
+        }
+        let w = frame::word(pte.pfn(), (addr & (PAGE - 1)) as usize);
+        Some(match w.fetch_update(SeqCst, SeqCst, f) {
+            Ok(old) | Err(old) => old,
+        })
+    }
+
     /// Identity of a futex word: (object, byte offset); private ones use the mm itself. Shared mappings of the
     /// same page of the same file agree across spaces. [`Errno::EFAULT`].
     pub fn futex_key(&self, addr: u64, private: bool) -> Result<(usize, u64)> {
