@@ -42,6 +42,22 @@ impl FakeSpace {
         let (pfn, prot) = *s.tlb.get(&(addr & !(PAGE - 1)))?;
         prot.contains(access).then_some(pfn)
     }
+    /// Calls `f` with the frame while nothing can be flushed: an access of another CPU that may not have heard of the
+    /// queue yet. The queue is carried out only if the access would fault.
+    pub fn with_access<T>(&self, addr: u64, access: Prot, f: impl FnOnce(Pfn) -> T) -> Option<T> {
+        let mut s = self.state.lock().unwrap();
+        let page = addr & !(PAGE - 1);
+        let hit = |s: &State| {
+            s.tlb
+                .get(&page)
+                .filter(|(_, p)| p.contains(access))
+                .map(|(p, _)| *p)
+        };
+        if hit(&s).is_none() {
+            s.apply();
+        }
+        hit(&s).map(f)
+    }
     /// As [`FakeSpace::access`], as another CPU sees it that has not heard of the queue yet.
     pub fn stale_access(&self, addr: u64, access: Prot) -> Option<Pfn> {
         let s = self.state.lock().unwrap();

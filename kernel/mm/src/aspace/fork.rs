@@ -22,10 +22,7 @@ impl Mm {
         child
             .stack_limit
             .store(self.stack_limit.load(Relaxed), Relaxed);
-        let result = self.copy_to(&child);
-        // Writes through stale rights must not reach pages that are shared now.
-        self.space.flush();
-        match result {
+        match self.copy_to(&child) {
             Ok(()) => {
                 *child.exe.lock() = self.exe();
                 Ok(child)
@@ -71,6 +68,9 @@ impl Mm {
         }
         *child.pt.lock() = table;
         child.count(counts);
+        // With the VMAs still locked: a write through a stale right is lost if
+        // another thread copies the page meanwhile.
+        self.space.flush();
         result
     }
 
