@@ -18,7 +18,10 @@ use hal::{PAGE_SHIFT, Pfn, Prot, USER_END};
 
 /// Pages around a fault that are looked at together: 64 KiB.
 const AROUND: u64 = 16;
-/// Pages of executable code mapped by one fault: 2 MiB.
+/// Resident pages of a file mapped by one fault: 512 KiB. An entry costs
+/// little, a fault much.
+const FILE: u64 = 128;
+/// The same for executable code: 2 MiB.
 const CODE: u64 = 512;
 
 /// How an attempt to resolve a fault ended.
@@ -344,8 +347,7 @@ impl Mm {
         let window = match v.pattern {
             _ if code => CODE,
             -1 => 1,
-            _ if f.cache.is_shared_anon() => 4 * AROUND,
-            _ => AROUND,
+            _ => FILE,
         };
         let index = v.index(f, page);
         let ahead = match v.pattern {
@@ -427,6 +429,23 @@ impl Mm {
             h.dirtied();
         }
         outcome
+    }
+
+    /// Maps the resident pages of a new mapping of code ahead of the faults that are sure to come.
+    pub(super) fn map_code(&self, start: u64, end: u64) {
+        let mut at = start;
+        // More than this is not all used at once.
+        let end = end.min(start + 4 * CODE * PAGE);
+        while at < end {
+            let vmas = self.vmas.read();
+            let Some(v) = vmas.find(at) else { return };
+            let Show::File(f) = &v.show else { return };
+            let resident = f.cache.lock_pages().present(v.index(f, at)).is_some();
+            if resident && !matches!(self.file_page(v, f, at, false), Outcome::Done) {
+                return;
+            }
+            at = (at & !(CODE * PAGE - 1)) + CODE * PAGE;
+        }
     }
 
     fn io_outcome(&self, e: Errno) -> Outcome {

@@ -64,11 +64,14 @@ impl Mm {
             return Err(Errno::ENOMEM);
         }
         let mut gone = Gone::default();
+        let code = req.prot.contains(Prot::EXEC) && matches!(req.backing, Backing::File { .. });
         let result = self.map_locked(&mut self.vmas.write(), req, len, limits, &mut gone);
         drop(gone);
         let (addr, populate, write) = result?;
         if populate {
             self.populate(addr, addr + len, write);
+        } else if code {
+            self.map_code(addr, addr + len);
         }
         Ok(addr)
     }
@@ -304,18 +307,20 @@ impl Mm {
     pub fn brk(&self, addr: u64, limits: &MmLimits) -> u64 {
         self.stack_limit.store(limits.stack, Relaxed);
         let mut gone = Gone::default();
-        let (brk, lock) = {
+        let (brk, more) = {
             let mut vmas = self.vmas.write();
             let old = vmas.brk;
-            let lock = self.brk_locked(&mut vmas, addr, limits, &mut gone);
-            (
-                vmas.brk,
-                (lock && vmas.brk > old).then_some((old, vmas.brk)),
-            )
+            let locked = self.brk_locked(&mut vmas, addr, limits, &mut gone);
+            let more = vmas.brk > old;
+            (vmas.brk, more.then_some((old, vmas.brk, locked)))
         };
         drop(gone);
-        match lock {
-            Some((a, b)) => self.populate(a & !(PAGE - 1), b, true),
+        match more {
+            // Whoever asks for more is about to use it.
+            Some((a, b, locked)) => {
+                let a = a.next_multiple_of(PAGE);
+                self.populate(a, if locked { b } else { b.min(a + 1) }, true);
+            }
             None => frame::trim_if_needed(),
         }
         brk
