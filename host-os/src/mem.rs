@@ -101,13 +101,17 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The host's words for an error number.
+/// The host's words for an error number, and which of its limits may be behind it.
 pub fn text(e: Errno) -> String {
     let s = std::io::Error::from_raw_os_error(i32::from(e.0)).to_string();
-    match s.find(" (os error") {
-        Some(n) => s[..n].to_string(),
-        None => s,
-    }
+    let words = s.find(" (os error").map_or(s.as_str(), |n| &s[..n]);
+    let hint = match e {
+        Errno::EMFILE => " (the limit on descriptors, ulimit -n)",
+        Errno::ENFILE => " (the limit on descriptors, sysctl fs.file-max)",
+        Errno::EAGAIN => " (the limit on processes, ulimit -u, or of the control group)",
+        _ => "",
+    };
+    format!("{words}{hint}")
 }
 
 /// The mapped memory file. Lives as long as the machine.

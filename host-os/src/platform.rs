@@ -33,7 +33,7 @@ pub enum Error {
     Events(Errno),
     Console(Errno),
     Signals(Errno),
-    Thread(std::io::Error),
+    Thread(Errno),
 }
 
 impl fmt::Display for Error {
@@ -42,7 +42,7 @@ impl fmt::Display for Error {
             Error::Events(e) => ("cannot watch the host's events", crate::mem::text(*e)),
             Error::Console(e) => ("cannot take the terminal", crate::mem::text(*e)),
             Error::Signals(e) => ("cannot receive signals", crate::mem::text(*e)),
-            Error::Thread(e) => ("cannot start a thread", e.to_string()),
+            Error::Thread(e) => ("cannot start a thread", crate::mem::text(*e)),
         };
         write!(f, "{what}: {why}")
     }
@@ -81,7 +81,10 @@ impl Devs {
             signals,
             queue: self.queue,
         };
-        io.spawn().map_err(Error::Thread)
+        io.spawn().map_err(|e| {
+            let n = e.raw_os_error().unwrap_or(libc::EAGAIN);
+            Error::Thread(Errno(n as u16))
+        })
     }
 
     /// The terminal, if any stream is one.

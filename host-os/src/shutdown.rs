@@ -14,6 +14,9 @@ pub const NOT_STARTED: i32 = 125;
 /// Exit status: the machine's kernel crashed.
 pub const KERNEL_PANIC: i32 = 120;
 
+/// How long the end of a machine may take, reports of a crash included.
+const PATIENCE_NS: u64 = 20_000_000_000;
+
 static KILL: OnceLock<fn()> = OnceLock::new();
 /// The thread that ends the machine; 0 = it goes on.
 static ENDING: AtomicI32 = AtomicI32::new(0);
@@ -39,10 +42,15 @@ pub fn stop_machine() {
             console::restore();
             return;
         }
-        // Whoever is first ends the process, and this thread with it.
-        Err(_) => loop {
-            host_sys::time::sleep_ns(1_000_000_000);
-        },
+        // Whoever is first ends the process, and this thread with it; unless it hangs.
+        Err(_) => {
+            let limit = host_sys::time::monotonic_ns() + PATIENCE_NS;
+            while host_sys::time::monotonic_ns() < limit {
+                host_sys::time::sleep_ns(100_000_000);
+            }
+            console::restore();
+            exit(KERNEL_PANIC)
+        }
     }
     if let Some(kill) = KILL.get() {
         kill();

@@ -13,7 +13,8 @@ const EXIT_STATUS: &str = "\
 Exit status:
   The command's own; 128+N if signal N ended it; and
   120  the machine's kernel crashed (a bug in Lodger)
-  125  bad command line, or the machine could not be started
+  125  bad command line, or the machine could not be started or was destroyed
+       from outside
   126  CMD could not be executed
   127  CMD was not found";
 

@@ -7,7 +7,6 @@ use host_os::shutdown::{self, KERNEL_PANIC, NOT_STARTED};
 use host_os::{log, mem};
 use std::backtrace::Backtrace;
 use std::ffi::c_void;
-use std::fmt::Write;
 use std::panic::PanicHookInfo;
 use std::path::PathBuf;
 use std::sync::{OnceLock, mpsc};
@@ -15,8 +14,8 @@ use std::time::Duration;
 
 /// Alternate signal stack of the thread that embodies vCPU 0: room for a backtrace.
 const ALT_STACK: usize = 256 << 10;
-/// How long finding the names of a backtrace may take.
-const NAMES_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a backtrace may take.
+const TRACE_TIMEOUT: Duration = Duration::from_secs(10);
 
 static MEMORY_FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
 static CRASHED: AtomicBool = AtomicBool::new(false);
@@ -63,7 +62,13 @@ fn on_panic(info: &PanicHookInfo) {
         Some(l) => format!("{}:{}:{}", l.file(), l.line(), l.column()),
         None => "unknown place".into(),
     };
-    crash(&|| format!("{what}\n  at {at}"))
+    let thread = std::thread::current();
+    let from = match (alloc::on_kernel_stack(), thread.name()) {
+        (true, _) => "kernel panic".to_string(),
+        (false, Some(t)) => format!("panic in thread '{t}'"),
+        (false, None) => "panic".into(),
+    };
+    crash(&|| format!("{from}: {what}\n  at {at}"), Trace::Named)
 }
 
 extern "C" fn on_fault(signo: i32, info: *mut libc::siginfo_t, _context: *mut c_void) {
@@ -81,28 +86,84 @@ extern "C" fn on_fault(signo: i32, info: *mut libc::siginfo_t, _context: *mut c_
         libc::SIGFPE => "SIGFPE",
         _ => "SIGABRT",
     };
-    crash(&|| match signo {
-        libc::SIGABRT => format!("{name} in the kernel process"),
-        _ => format!("{name} in the kernel process, address {addr:#x}"),
-    })
+    if signo == libc::SIGABRT {
+        // How the standard library ends when memory runs out.
+        crash(&|| format!("kernel fault: {name}"), Trace::Addresses)
+    }
+    crash(
+        &|| format!("kernel fault: {name}, address {addr:#x}"),
+        Trace::Named,
+    )
+}
+
+/// Kinds of backtrace.
+enum Trace {
+    /// Functions, files and lines.
+    Named,
+    /// Addresses only: the standard library may hold its backtrace lock.
+    Addresses,
 }
 
 /// The end of a broken machine.
-fn crash(what: &dyn Fn() -> String) -> ! {
-    let kernel = alloc::on_kernel_stack();
+fn crash(what: &dyn Fn() -> String, trace: Trace) -> ! {
     alloc::abandon_kernel_heap();
     shutdown::stop_machine();
     if CRASHED.swap(true, Ordering::AcqRel) {
         say("lodger: another crash while reporting the first");
         shutdown::exit(KERNEL_PANIC);
     }
-    let where_from = match (kernel, std::thread::current().name()) {
-        (true, _) => "kernel panic".to_string(),
-        (false, Some(t)) => format!("panic in thread '{t}'"),
-        (false, None) => "panic".into(),
+    say(&format!("lodger: {}", what()));
+    // Looking names up needs more stack than a kernel stack has, and a crash
+    // can have broken what is needed for it: another thread does the rest, with a time limit.
+    let (tx, rx) = mpsc::channel::<Backtrace>();
+    let reporter = std::thread::Builder::new().spawn(move || report(&rx));
+    if let (Ok(_), Trace::Named) = (reporter, trace) {
+        let _ = tx.send(Backtrace::force_capture());
+        loop {
+            std::thread::park();
+        }
+    }
+    addresses();
+    farewell()
+}
+
+/// Prints the backtrace that comes, and ends the process.
+fn report(trace: &mpsc::Receiver<Backtrace>) {
+    match trace.recv_timeout(TRACE_TIMEOUT) {
+        Ok(t) => say(from_crash(&t.to_string())),
+        // The crashing thread reports on its own.
+        Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        Err(mpsc::RecvTimeoutError::Timeout) => say("(no backtrace)"),
+    }
+    farewell()
+}
+
+/// The part of a backtrace below this module's and the standard library's own frames.
+fn from_crash(trace: &str) -> &str {
+    let own = ["rust_begin_unwind\n", "lodger::crash::on_fault\n"];
+    let Some(at) = own.iter().filter_map(|n| trace.rfind(n)).max() else {
+        return trace;
     };
-    say(&format!("lodger: {where_from}: {}", what()));
-    say(&names(Backtrace::force_capture()));
+    // The rest of that frame: its name, and perhaps the line with its place.
+    let mut rest = &trace[at..];
+    rest = rest.split_once('\n').map_or(rest, |(_, r)| r);
+    match rest.split_once('\n') {
+        Some((place, r)) if place.trim_start().starts_with("at ") => r,
+        _ => rest,
+    }
+}
+
+/// Prints the callers' addresses, for addr2line.
+fn addresses() {
+    let mut frames = [core::ptr::null_mut(); 128];
+    // SAFETY: writes at most as many entries as there are, prints them.
+    unsafe {
+        let n = libc::backtrace(frames.as_mut_ptr(), frames.len() as i32);
+        libc::backtrace_symbols_fd(frames.as_ptr(), n, 2);
+    }
+}
+
+fn farewell() -> ! {
     if let Some(path) = MEMORY_FILE.get() {
         let remains = mem::remains(path.as_deref());
         say(&format!("lodger: {remains}"));
@@ -111,23 +172,19 @@ fn crash(what: &dyn Fn() -> String) -> ! {
     shutdown::exit(KERNEL_PANIC)
 }
 
-/// The text of a backtrace. Looking names up needs more stack than a kernel
-/// stack has, so another thread does it.
-fn names(trace: Backtrace) -> String {
-    let (tx, rx) = mpsc::channel();
-    let work = move || {
-        let mut s = String::new();
-        let _ = write!(s, "{trace}");
-        let _ = tx.send(s);
-    };
-    match std::thread::Builder::new().spawn(work) {
-        Ok(_) => rx
-            .recv_timeout(NAMES_TIMEOUT)
-            .unwrap_or_else(|_| "(no backtrace)".into()),
-        Err(e) => format!("(no backtrace: {e})"),
-    }
-}
-
 fn say(text: &str) {
     log::plain(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::from_crash;
+
+    #[test]
+    fn own_frames_are_left_out() {
+        let t = "   0: lodger::crash::crash\n             at x.rs:1\n   1: rust_begin_unwind\n             \
+                 at y.rs:2\n   2: boot::start\n             at z.rs:3\n";
+        assert!(from_crash(t).starts_with("   2: boot::start"));
+        assert_eq!(from_crash("   0: a\n"), "   0: a\n");
+    }
 }
