@@ -29,6 +29,8 @@ pub mod poll;
 mod root;
 pub mod signalfd;
 pub mod splice;
+#[cfg(test)]
+mod tests;
 pub mod timerfd;
 
 pub use root::Ipc;

@@ -30,7 +30,11 @@ fn with_pos<T>(
 
 fn read_once(f: &File, cx: &dyn Caller, pos: &mut u64, buf: &mut [u8]) -> Result<usize> {
     let mut sink = SliceSink::new(buf);
-    let n = f.ops.read(f, cx, *pos, &mut sink)?;
+    let n = if f.ops.seekable() {
+        f.read_at(cx, *pos, &mut sink)?
+    } else {
+        f.read(cx, &mut sink)?
+    };
     *pos = pos.saturating_add(n as u64);
     Ok(n)
 }
@@ -40,7 +44,12 @@ fn write_all(f: &File, cx: &dyn Caller, pos: &mut u64, data: &[u8]) -> Result<us
     let mut done = 0;
     while done < data.len() {
         let mut src = SliceSource::new(&data[done..]);
-        match f.ops.write(f, cx, *pos, &mut src) {
+        let written = if f.ops.seekable() {
+            f.write_at(cx, *pos, &mut src)
+        } else {
+            f.write(cx, &mut src)
+        };
+        match written {
             Ok(0) => break,
             Ok(n) => {
                 done += n;
@@ -170,7 +179,7 @@ pub fn tee(input: &Arc<File>, output: &Arc<File>, len: usize, flags: u32) -> Res
     if Arc::ptr_eq(&a.pipe, &b.pipe) {
         return Err(Errno::EINVAL);
     }
-    let nonblock = flags & NONBLOCK != 0;
+    let nonblock = flags & NONBLOCK != 0 || input.nonblock() || output.nonblock();
     let room = b.pipe.wait_room(nonblock)?;
     let data = a.pipe.peek(len.min(room).min(CHUNK), nonblock)?;
     b.pipe.push(&data)?;
