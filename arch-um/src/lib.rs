@@ -19,6 +19,8 @@
 
 mod engine;
 mod error;
+mod lock;
+mod sysvec;
 mod x86_64;
 mod zygote;
 

@@ -1,9 +1,42 @@
-//! The engine `seccomp`.
+//! The engine `seccomp`: guest code in processes of its own.
+//!
+//! - [`mapper`]: lists of host calls for a process's mapper thread.
+//! - [`shared`]: the memory behind the stubs. [`tlb`]: what a process has mapped.
+//! - [`process`]: one user process. [`space`]: the [`hal::UserSpace`] that owns it.
+//! - [`pool`]: making processes, keeping some ready, watching for their end.
+//! - [`run`]: running guest code. [`watchdog`]: threads that do not answer a kick.
+//! - [`vcpu`]: the host threads that embody vCPUs, their signals, timers, sleep.
+//!
+//! The protection argument is in `x86_64/stub.rs`. Lock order: pool, then a
+//! process's map lock, then a queue's; a process's pid lock is innermost.
+
+pub(crate) mod mapper;
+mod pool;
+pub(crate) mod process;
+mod run;
+pub(crate) mod shared;
+mod space;
+mod tlb;
+mod vcpu;
+mod watchdog;
+
+use crate::lock::HostLock;
+use crate::sysvec::{leak, leak_slice};
+use crate::x86_64::frame::HostFrame;
+use crate::x86_64::{fpu, stub};
 use crate::{Error, Zygote};
 use abi::Errno;
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use hal::cpu::{CpuBlock, CpuId, SavedStack};
 use hal::{Engine, Trap, UserContext, UserSpace};
-use std::sync::Arc;
+use host_sys::{fd, task, time};
+use pool::Pool;
+use process::Process;
+use shared::StubFile;
+use space::Space;
+use std::sync::{Arc, OnceLock};
+use vcpu::Vcpu;
 
 /// A user process that ended and that nobody in the machine had ended.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +54,8 @@ pub struct EngineOptions {
     pub pin: bool,
     /// User processes kept ready.
     pub pool: u32,
+    /// Size of the memory file in frames.
+    pub frames: u64,
     /// The machine's clock; a constant offset from the host's `CLOCK_MONOTONIC`.
     pub clock: &'static dyn hal::dev::Clock,
     /// Called by the watching thread when the machine is broken beyond repair:
@@ -30,20 +65,124 @@ pub struct EngineOptions {
 
 /// The engine `seccomp`.
 pub struct SeccompEngine {
-    _private: (),
+    options: EngineOptions,
+    file: &'static StubFile,
+    kernel_pid: i32,
+    zygote_pid: i32,
+    zygote_dead: AtomicBool,
+    pool: HostLock<Pool>,
+    /// Processes by slot.
+    processes: &'static [AtomicPtr<Process>],
+    /// Process that the zygote is making.
+    starting: AtomicPtr<Process>,
+    frame: OnceLock<HostFrame>,
+    vcpus: &'static [Vcpu],
+    /// The host's monotonic clock minus the machine's.
+    clock_offset: u64,
+    /// Lowest address that can be mapped.
+    min_addr: u64,
+    /// Frames of the memory file.
+    frames: u64,
+    /// Mappings of a process at which everything is dropped.
+    map_limit: usize,
+    /// `/proc` of the host, -1 if there is none.
+    proc_dir: i32,
+    /// When the vDSO's clock should be looked after, in TSC ticks.
+    next_refresh: AtomicU64,
 }
 
 impl SeccompEngine {
-    /// Starts the engine.
-    pub fn start(
-        _zygote: Zygote,
-        _options: EngineOptions,
-    ) -> Result<&'static SeccompEngine, Error> {
-        Err(Error::ZygoteDied)
+    /// Makes the first user process, learns the host's signal frames from it,
+    /// starts the watching thread.
+    pub fn start(zygote: Zygote, options: EngineOptions) -> Result<&'static SeccompEngine, Error> {
+        let fail = |what| move |e| Error::Host(what, e);
+        let file = zygote.file;
+        let allowed = task::affinity(0).map_err(fail("read the CPU affinity"))?;
+        let allowed: Vec<usize> = allowed.iter().collect();
+        let host_cpu = |i: usize| match (options.pin, allowed.len()) {
+            (true, n) if n > 0 => allowed[i % n] as i32,
+            _ => -1,
+        };
+        let engine = leak(SeccompEngine {
+            options,
+            file,
+            kernel_pid: task::getpid(),
+            zygote_pid: zygote.pid,
+            zygote_dead: AtomicBool::new(false),
+            pool: HostLock::new(Pool::new(zygote)),
+            processes: leak_slice(shared::SLOTS as usize, |_| AtomicPtr::new(ptr::null_mut())),
+            starting: AtomicPtr::new(ptr::null_mut()),
+            frame: OnceLock::new(),
+            vcpus: leak_slice(file.ncpus as usize, |i| Vcpu::new(host_cpu(i))),
+            clock_offset: time::monotonic_ns().wrapping_sub(options.clock.monotonic_ns()),
+            min_addr: number_in(c"/proc/sys/vm/mmap_min_addr")
+                .unwrap_or(0x1_0000)
+                .next_multiple_of(hal::PAGE_SIZE as u64)
+                .max(hal::PAGE_SIZE as u64),
+            frames: options.frames,
+            map_limit: number_in(c"/proc/sys/vm/max_map_count")
+                .unwrap_or(65_530)
+                .saturating_sub(600)
+                .max(200) as usize,
+            proc_dir: fd::open(
+                c"/proc",
+                libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC,
+                0,
+            )
+            .unwrap_or(-1),
+            next_refresh: AtomicU64::new(0),
+        });
+        std::thread::Builder::new()
+            .name("lodger-watch".into())
+            .stack_size(128 << 10)
+            .spawn(|| {
+                host_sys::signal::set_mask(u64::MAX);
+                engine.watch();
+            })
+            .map_err(|_| Error::Host("start the watching thread", host_sys::Errno::EAGAIN))?;
+
+        let p = engine
+            .acquire(0)
+            .map_err(|_| Error::Host("make a user process", host_sys::Errno::EAGAIN))?;
+        if p.make_stub(0, None).is_err() {
+            return Err(match p.dead.load(Ordering::SeqCst) {
+                true => Error::Host("start a user thread", host_sys::Errno::EPERM),
+                false => Error::Host("start a user thread", host_sys::Errno::EAGAIN),
+            });
+        }
+        let frame = HostFrame::learn(p.area(0), stub::area(0))?;
+        fpu::set_host(frame.xstate);
+        let _ = engine.frame.set(frame);
+        p.wipe(&mut p.map.lock(), engine.frame());
+        engine.release(p);
+        Ok(engine)
     }
-    /// Makes the calling thread vCPU `block.id` (0), before it switches to the boot stack.
-    pub fn adopt_cpu(&'static self, _block: &'static CpuBlock) -> Result<(), Error> {
-        Err(Error::ZygoteDied)
+
+    /// Where the host leaves registers.
+    fn frame(&self) -> &HostFrame {
+        self.frame.get().expect("the engine has started")
+    }
+}
+
+/// A decimal number in a small file.
+fn number_in(path: &core::ffi::CStr) -> Option<u64> {
+    let file = fd::open(path, libc::O_RDONLY | libc::O_CLOEXEC, 0).ok()?;
+    let mut buf = [0; 24];
+    let n = fd::read(file, &mut buf);
+    fd::close(file);
+    core::str::from_utf8(buf.get(..n.ok()?)?)
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// An engine that lives for ever: what [`SeccompEngine::start`] returns.
+impl SeccompEngine {
+    fn forever(&self) -> &'static SeccompEngine {
+        let p = ptr::from_ref(self);
+        // SAFETY: engines are only made by `start`, which leaks them.
+        unsafe { &*p }
     }
 }
 
@@ -51,17 +190,36 @@ impl Engine for SeccompEngine {
     fn name(&self) -> &'static str {
         "seccomp"
     }
+    fn min_user_addr(&self) -> u64 {
+        self.min_addr
+    }
     fn new_space(&self) -> Result<Arc<dyn UserSpace>, Errno> {
-        Err(Errno::EAGAIN)
+        let engine = self.forever();
+        let cpu = engine.this_cpu();
+        let p = engine.acquire(cpu)?;
+        Ok(Arc::new(Space::new(engine, p)))
     }
-    fn run(&self, _cpu: &CpuBlock, _space: &dyn UserSpace, _cx: &mut UserContext) -> Trap {
-        Trap::Lost
+    fn run(&self, cpu: &CpuBlock, space: &dyn UserSpace, cx: &mut UserContext) -> Trap {
+        self.forever().run_guest(cpu, space, cx)
     }
-    fn sync_fp(&self, _cx: &mut UserContext) {}
-    fn idle(&self, _cpu: &CpuBlock, _deadline_ns: Option<u64>) {}
-    fn interrupt(&self, _cpu: &CpuBlock, _bits: u32) {}
-    fn set_timer(&self, _cpu: &CpuBlock, _deadline_ns: Option<u64>) {}
-    fn start_cpu(&self, _id: CpuId, _b: &'static CpuBlock, _e: SavedStack) -> Result<(), Errno> {
-        Err(Errno::EAGAIN)
+    fn sync_fp(&self, cx: &mut UserContext) {
+        self.fetch_fp(cx);
+    }
+    fn idle(&self, cpu: &CpuBlock, deadline_ns: Option<u64>) {
+        self.sleep_idle(cpu, deadline_ns);
+    }
+    fn interrupt(&self, cpu: &CpuBlock, bits: u32) {
+        self.raise(cpu, bits);
+    }
+    fn set_timer(&self, cpu: &CpuBlock, deadline_ns: Option<u64>) {
+        self.program_timer(cpu, deadline_ns);
+    }
+    fn start_cpu(
+        &self,
+        id: CpuId,
+        block: &'static CpuBlock,
+        entry: SavedStack,
+    ) -> Result<(), Errno> {
+        self.forever().spawn_cpu(id, block, entry)
     }
 }

@@ -90,11 +90,17 @@ pub fn wait_child(pid: i32, options: i32) -> Result<Option<Ended>> {
     ];
     // SAFETY: writes a siginfo_t (128 bytes) to `info`.
     unsafe { call6(libc::SYS_waitid, args)? };
-    Ok((info[3] != 0).then(|| Ended {
-        pid: info[3] as i32,
+    Ok((info[4] != 0).then(|| Ended {
+        pid: info[4] as i32,
         code: info[2] as i32,
-        status: info[5] as i32,
+        status: info[6] as i32,
     }))
+}
+
+/// sched_yield(2).
+pub fn yield_now() {
+    // SAFETY: no memory involved.
+    let _ = unsafe { call3(libc::SYS_sched_yield, 0, 0, 0) };
 }
 
 /// sched_getaffinity(2) of a thread (0 = this one).

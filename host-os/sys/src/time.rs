@@ -138,3 +138,48 @@ pub fn futex_wake(word: &AtomicU32, n: u32) {
         )
     };
 }
+
+/// Waits while `*word == val`, for words that processes share, at most
+/// `timeout_ns`. Results as for [`futex_wait`].
+pub fn futex_wait_shared(word: &AtomicU32, val: u32, timeout_ns: Option<u64>) -> Result {
+    let ts = Timespec::from_ns(timeout_ns.unwrap_or(0));
+    let tsp = match timeout_ns {
+        Some(_) => &raw const ts as usize,
+        None => 0,
+    };
+    let op = libc::FUTEX_WAIT as usize;
+    let args = [word.as_ptr() as usize, op, val as usize, tsp, 0, 0];
+    // SAFETY: reads the word and the timespec.
+    match unsafe { call6(libc::SYS_futex, args) } {
+        Ok(_) | Err(Errno::EAGAIN) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Wakes one thread of any process that waits on `word`. Usable in signal handlers.
+pub fn futex_wake_shared(word: &AtomicU32) {
+    let (at, op) = (word.as_ptr() as usize, libc::FUTEX_WAKE as usize);
+    // SAFETY: the word's address only names the queue.
+    let _ = unsafe { call3(libc::SYS_futex, at, op, 1) };
+}
+
+/// Whether at least one thread of any process sleeps on `word`. Moves a
+/// sleeper from the word's queue to the same queue, which the host counts.
+pub fn futex_has_sleeper(word: &AtomicU32) -> bool {
+    let at = word.as_ptr() as usize;
+    let args = [at, libc::FUTEX_REQUEUE as usize, 0, 1, at, 0];
+    // SAFETY: the word's address only names the queue.
+    unsafe { call6(libc::SYS_futex, args) }.is_ok_and(|n| n == 1)
+}
+
+/// CPU time that process `pid` has used, in ns.
+pub fn process_cpu_ns(pid: i32) -> Result<u64> {
+    let mut ts = Timespec::default();
+    let clock = (!pid << 3) | 2;
+    let (clock, at) = (clock as isize as usize, &raw mut ts as usize);
+    // SAFETY: writes one timespec.
+    unsafe { call3(libc::SYS_clock_gettime, clock, at, 0)? };
+    Ok((ts.sec as u64)
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(ts.nsec as u64))
+}

@@ -1,0 +1,280 @@
+//! User processes: making them, keeping some ready, watching for their end.
+
+use super::mapper::Answer;
+use super::process::{Process, stub_state};
+use super::{Death, SeccompEngine};
+use crate::sysvec::{SysVec, leak};
+use crate::zygote::Zygote;
+use abi::Errno;
+use core::ptr;
+use core::sync::atomic::Ordering::{Acquire, Release, SeqCst};
+use host_sys::raw::call6;
+use host_sys::time;
+
+/// Idle processes kept at most; further ones are ended.
+const IDLE_MAX: usize = 32;
+/// How many idle processes are looked at for one that the vCPU has used before.
+const LOOK: usize = 8;
+
+/// What the pool's lock guards. Lock order: pool, then a process's map lock.
+pub(crate) struct Pool {
+    pub(crate) zygote: Zygote,
+    idle: SysVec<&'static Process>,
+    /// Slots that have been used and are free.
+    free: SysVec<&'static Process>,
+    /// Slots used so far, the zygote's included.
+    slots: u32,
+    /// Process that is being made.
+    starting: Option<&'static Process>,
+}
+
+impl Pool {
+    pub(crate) fn new(zygote: Zygote) -> Pool {
+        Pool {
+            zygote,
+            idle: SysVec::new(),
+            free: SysVec::new(),
+            slots: 1,
+            starting: None,
+        }
+    }
+}
+
+impl SeccompEngine {
+    /// An empty process for use on vCPU `cpu`.
+    pub(crate) fn acquire(&'static self, cpu: u32) -> Result<&'static Process, Errno> {
+        let mut pool = self.pool.lock();
+        let p = loop {
+            if let Some(p) = pool.take_idle(cpu) {
+                break p;
+            }
+            if pool.starting.is_none() {
+                self.begin_start(&mut pool)?;
+            }
+            if let Some(p) = self.finish_start(&mut pool, true)? {
+                break p;
+            }
+        };
+        self.refill(&mut pool);
+        Ok(p)
+    }
+
+    /// Gives back a process that has been wiped.
+    pub(crate) fn release(&'static self, p: &'static Process) {
+        let mut pool = self.pool.lock();
+        if pool.idle.len() < IDLE_MAX && !p.dead.load(SeqCst) {
+            pool.idle.push(p);
+            return;
+        }
+        drop(pool);
+        p.kill();
+        self.let_go(p);
+    }
+
+    /// One of the two owners of a dying process lets go; the second frees the slot.
+    pub(crate) fn let_go(&'static self, p: &'static Process) {
+        if p.let_go.fetch_add(1, SeqCst) == 1 {
+            p.renew();
+            self.pool.lock().free.push(p);
+        }
+    }
+
+    /// Starts another process in the background if few are left.
+    fn refill(&'static self, pool: &mut Pool) {
+        if pool.starting.is_some() {
+            if let Ok(Some(p)) = self.finish_start(pool, false) {
+                pool.idle.insert(0, p);
+            }
+        }
+        if pool.starting.is_none() && pool.idle.len() < self.options.pool as usize {
+            let _ = self.begin_start(pool);
+        }
+    }
+
+    /// Asks the zygote for a process.
+    fn begin_start(&'static self, pool: &mut Pool) -> Result<(), Errno> {
+        if self.zygote_dead.load(SeqCst) || pool.zygote.wait(&self.zygote_dead) == Answer::Dead {
+            return Err(Errno::EAGAIN);
+        }
+        let p = match pool.free.pop() {
+            Some(p) => p,
+            None => {
+                if pool.slots >= super::shared::SLOTS {
+                    return Err(Errno::EAGAIN);
+                }
+                let p = leak(Process::new(pool.slots, self.file));
+                let entry = &self.processes[pool.slots as usize];
+                entry.store(ptr::from_ref(p).cast_mut(), Release);
+                pool.slots += 1;
+                p
+            }
+        };
+        let mut m = p.map.lock();
+        let parent = self.kernel_pid;
+        self.starting.store(ptr::from_ref(p).cast_mut(), SeqCst);
+        pool.zygote.request(p.slot, &mut m.mapper, parent);
+        pool.starting = Some(p);
+        Ok(())
+    }
+
+    /// Takes the process that the zygote makes. `None`: not ready yet (only without `wait`).
+    fn finish_start(
+        &'static self,
+        pool: &mut Pool,
+        wait: bool,
+    ) -> Result<Option<&'static Process>, Errno> {
+        let Some(p) = pool.starting else {
+            return Ok(None);
+        };
+        let answer = if wait {
+            pool.zygote.wait(&self.zygote_dead)
+        } else {
+            match pool.zygote.poll() {
+                Some(a) => a,
+                None => return Ok(None),
+            }
+        };
+        if answer != Answer::Done {
+            pool.starting = None;
+            self.starting.store(ptr::null_mut(), SeqCst);
+            p.renew();
+            pool.free.push(p);
+            return Err(Errno::EAGAIN);
+        }
+        p.set_pid(pool.zygote.last_child());
+        let mut m = p.map.lock();
+        let answer = if wait {
+            m.mapper.wait(&p.dead)
+        } else {
+            match m.mapper.poll() {
+                Some(a) => a,
+                None => return Ok(None),
+            }
+        };
+        drop(m);
+        pool.starting = None;
+        self.starting.store(ptr::null_mut(), SeqCst);
+        if answer == Answer::Done {
+            return Ok(Some(p));
+        }
+        // Its end is the watcher's business.
+        if p.let_go.fetch_add(1, SeqCst) == 1 {
+            p.renew();
+            pool.free.push(p);
+        }
+        Err(Errno::EAGAIN)
+    }
+
+    /// The process in slot `n`, if there has been one.
+    pub(crate) fn process_in(&self, n: u32) -> Option<&'static Process> {
+        let entry = self.processes.get(n as usize)?;
+        // SAFETY: null, or made from a reference that lives for ever.
+        unsafe { entry.load(Acquire).as_ref() }
+    }
+
+    /// The process with host number `pid`.
+    fn process_of(&self, pid: i32) -> Option<&'static Process> {
+        let of = |p: &&'static Process| p.pid() == pid;
+        let known = (1..).map_while(|n| self.process_in(n)).find(of);
+        known.or_else(|| {
+            // Made a moment ago, and nobody has asked for its number yet.
+            if self
+                .file
+                .area(0, 0)
+                .u32(crate::x86_64::stub::ALT_STACK)
+                .load(Acquire) as i32
+                != pid
+            {
+                return None;
+            }
+            // SAFETY: as in `process_in`.
+            unsafe { self.starting.load(SeqCst).as_ref() }
+        })
+    }
+
+    /// The watcher thread: waits for the end of user processes.
+    pub(crate) fn watch(&'static self) {
+        loop {
+            let Some((pid, code, status)) = wait_in_group(self.zygote_pid) else {
+                // No child is left: cannot be while the zygote is not reaped.
+                time::sleep_ns(100_000_000);
+                continue;
+            };
+            let signal = if code == libc::CLD_EXITED { 0 } else { status };
+            let death = Death { pid, signal };
+            if pid == self.zygote_pid {
+                // Not reaped: its number stays that of the process group.
+                self.zygote_dead.store(true, SeqCst);
+                (self.options.machine_died)(death);
+                return;
+            }
+            let Some(p) = self.process_of(pid) else {
+                (self.options.machine_died)(death);
+                return;
+            };
+            let own_fault = [
+                libc::SIGSYS,
+                libc::SIGSEGV,
+                libc::SIGBUS,
+                libc::SIGILL,
+                libc::SIGFPE,
+                libc::SIGTRAP,
+            ];
+            let expected = p.doomed.load(SeqCst) || own_fault.contains(&signal);
+            if !expected {
+                (self.options.machine_died)(death);
+            }
+            p.bury(pid);
+            self.let_go(p);
+        }
+    }
+}
+
+impl Pool {
+    /// An idle process, preferably one that vCPU `cpu` has used before.
+    fn take_idle(&mut self, cpu: u32) -> Option<&'static Process> {
+        loop {
+            let n = self.idle.len();
+            let used = |p: &&'static Process| {
+                let s = p.stubs.get(cpu as usize);
+                s.is_some_and(|s| s.state.load(SeqCst) == stub_state::READY)
+            };
+            let from = n.saturating_sub(LOOK);
+            let i = self.idle[from..].iter().rposition(used);
+            let i = i.map_or(n.checked_sub(1)?, |i| from + i);
+            let p = self.idle[i];
+            self.idle.remove_range(i, i + 1);
+            if !p.dead.load(SeqCst) {
+                return Some(p);
+            }
+            // Died while idle: nobody uses it, so this is the second owner.
+            if p.let_go.fetch_add(1, SeqCst) == 1 {
+                p.renew();
+                self.free.push(p);
+            }
+        }
+    }
+}
+
+/// Waits until a process of group `group` has ended, and leaves it a zombie:
+/// (number, `CLD_*`, status). `None`: there is no process in it.
+fn wait_in_group(group: i32) -> Option<(i32, i32, i32)> {
+    loop {
+        let mut info = [0u32; 32];
+        let options = libc::WEXITED | libc::WNOWAIT | libc::__WALL;
+        let args = [
+            libc::P_PGID as usize,
+            group as usize,
+            info.as_mut_ptr() as usize,
+            options as usize,
+            0,
+            0,
+        ];
+        // SAFETY: writes a siginfo_t (128 bytes) to `info`.
+        match unsafe { call6(libc::SYS_waitid, args) } {
+            Ok(_) => return Some((info[4] as i32, info[2] as i32, info[6] as i32)),
+            Err(host_sys::Errno::EINTR) => {}
+            Err(_) => return None,
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The vector state: XSAVE's standard format, as signal frames hold it.
+
+use std::sync::OnceLock;
+
+/// `FP_XSTATE_MAGIC1`: at [`SW_BYTES`], says that more than FXSAVE's 512 bytes follow.
+pub(crate) const MAGIC1: u32 = 0x4650_5853;
+/// `FP_XSTATE_MAGIC2`: behind the state.
+pub(crate) const MAGIC2: u32 = 0x4650_5845;
+/// Bytes of the FXSAVE area that are software's: magic, total size, features, state size.
+pub(crate) const SW_BYTES: usize = 464;
+/// Size of the FXSAVE area.
+pub(crate) const LEGACY: usize = 512;
+/// FXSAVE area and XSAVE header.
+pub(crate) const MIN_SIZE: usize = 576;
+const FCW: usize = 0;
+const MXCSR: usize = 24;
+const XSTATE_BV: usize = 512;
+/// x87 and SSE.
+const FP_SSE: u64 = 3;
+/// Bits of MXCSR that every CPU has.
+const MXCSR_MASK: u32 = 0xffff;
+
+/// Size and components of the vector state on this host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct XState {
+    /// Bytes without the trailing magic.
+    pub size: usize,
+    /// Components that may be in use.
+    pub features: u64,
+}
+
+static HOST: OnceLock<XState> = OnceLock::new();
+
+/// Notes what the host's signal frames have.
+pub(crate) fn set_host(x: XState) {
+    let _ = HOST.set(x);
+}
+
+/// What this host has: as its signal frames show, before the first of them
+/// by CPUID (the same unless the host keeps something back).
+pub(crate) fn host() -> XState {
+    HOST.get().copied().unwrap_or_else(XState::detect)
+}
+
+pub(crate) fn get_u32(b: &[u8], at: usize) -> u32 {
+    b.get(at..at + 4)
+        .and_then(|s| s.try_into().ok())
+        .map_or(0, u32::from_ne_bytes)
+}
+
+pub(crate) fn get_u64(b: &[u8], at: usize) -> u64 {
+    b.get(at..at + 8)
+        .and_then(|s| s.try_into().ok())
+        .map_or(0, u64::from_ne_bytes)
+}
+
+pub(crate) fn put(b: &mut [u8], at: usize, v: &[u8]) {
+    if let Some(to) = b.get_mut(at..at + v.len()) {
+        to.copy_from_slice(v);
+    }
+}
+
+impl XState {
+    /// What the CPU and the host have enabled, by CPUID leaf 13. The engine's
+    /// frames are learned from the host; both agree unless components need a permission.
+    pub(crate) fn detect() -> XState {
+        let features = super::cpuid::user_features();
+        let mut size = MIN_SIZE;
+        for i in 2..63 {
+            if features >> i & 1 != 0 {
+                let (len, offset) = super::cpuid::component(i);
+                size = size.max(offset as usize + len as usize);
+            }
+        }
+        XState { size, features }
+    }
+
+    /// The state of a fresh program.
+    pub(crate) fn initial(&self) -> Vec<u8> {
+        let mut b = vec![0; self.size];
+        self.make_initial(&mut b);
+        b
+    }
+
+    /// Makes the first 576 bytes of `b` those of a fresh program, as far as
+    /// the CPU looks at them.
+    pub(crate) fn make_initial(&self, b: &mut [u8]) {
+        let n = MIN_SIZE.min(b.len());
+        b[..n].fill(0);
+        put(b, FCW, &0x037fu16.to_ne_bytes());
+        put(b, MXCSR, &0x1f80u32.to_ne_bytes());
+        self.sign(b);
+    }
+
+    /// Writes the software bytes.
+    pub(crate) fn sign(&self, b: &mut [u8]) {
+        let mut sw = [0; 48];
+        put(&mut sw, 0, &MAGIC1.to_ne_bytes());
+        put(&mut sw, 4, &(self.size as u32 + 4).to_ne_bytes());
+        put(&mut sw, 8, &self.features.to_ne_bytes());
+        put(&mut sw, 16, &(self.size as u32).to_ne_bytes());
+        put(b, SW_BYTES, &sw);
+    }
+
+    /// Takes out of `b` what XRSTOR would fault on, and signs it.
+    pub(crate) fn clean(&self, b: &mut [u8]) {
+        let mxcsr = get_u32(b, MXCSR) & MXCSR_MASK;
+        put(b, MXCSR, &mxcsr.to_ne_bytes());
+        let used = get_u64(b, XSTATE_BV) & self.features;
+        put(b, XSTATE_BV, &used.to_ne_bytes());
+        if let Some(header) = b.get_mut(XSTATE_BV + 8..MIN_SIZE) {
+            header.fill(0);
+        }
+        self.sign(b);
+    }
+
+    /// Makes `b`, of which only the FXSAVE area is given, a whole state.
+    pub(crate) fn extend_legacy(&self, b: &mut Vec<u8>) {
+        b.resize(self.size, 0);
+        b[LEGACY..].fill(0);
+        put(b, XSTATE_BV, &(FP_SSE & self.features).to_ne_bytes());
+        self.clean(b);
+    }
+
+    /// Zeroes the components that are in their initial state, so that equal
+    /// states have equal bytes and nothing old shows.
+    pub(crate) fn normalize(&self, b: &mut [u8]) {
+        let used = get_u64(b, XSTATE_BV);
+        for i in 2..63 {
+            if self.features >> i & 1 != 0 && used >> i & 1 == 0 {
+                let (len, offset) = super::cpuid::component(i);
+                let (from, to) = (offset as usize, offset as usize + len as usize);
+                if let Some(part) = b.get_mut(from..to) {
+                    part.fill(0);
+                }
+            }
+        }
+    }
+}

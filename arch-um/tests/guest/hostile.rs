@@ -1,0 +1,2 @@
+//! Guests that attack the stub.
+pub const TESTS: &[(&str, fn())] = &[];
