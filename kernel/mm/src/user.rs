@@ -34,6 +34,8 @@ impl Mm {
 /// Buffers of guest memory as a [`Sink`] (read) or [`Source`] (write).
 pub struct UserIo<'a> {
     mm: &'a Mm,
+    /// The only buffer while `iov` is empty: most calls have one and need no allocation.
+    single: IoVec,
     iov: Vec<IoVec>,
     idx: usize,
     off: u64,
@@ -43,7 +45,18 @@ pub struct UserIo<'a> {
 impl<'a> UserIo<'a> {
     /// One buffer. The length is cut to MAX_RW_COUNT. [`Errno::EFAULT`] if it reaches beyond the guest's addresses.
     pub fn new(mm: &'a Mm, addr: u64, len: u64) -> Result<UserIo<'a>> {
-        Self::from_iov(mm, vec![IoVec { base: addr, len }])
+        let len = len.min(abi::io::MAX_RW_COUNT as u64);
+        if len > 0 && addr.checked_add(len).is_none_or(|e| e > hal::USER_END) {
+            return Err(Errno::EFAULT);
+        }
+        Ok(UserIo {
+            mm,
+            single: IoVec { base: addr, len },
+            iov: Vec::new(),
+            idx: 0,
+            off: 0,
+            left: len as usize,
+        })
     }
     /// Several buffers, readv(2): [`Errno::EINVAL`] for a negative length; the total is cut to MAX_RW_COUNT.
     pub fn from_iov(mm: &'a Mm, mut iov: Vec<IoVec>) -> Result<UserIo<'a>> {
@@ -61,11 +74,19 @@ impl<'a> UserIo<'a> {
         }
         Ok(UserIo {
             mm,
+            single: IoVec::default(),
             iov,
             idx: 0,
             off: 0,
             left,
         })
+    }
+    fn buffer(&self, idx: usize) -> Option<IoVec> {
+        if self.iov.is_empty() {
+            (idx == 0).then_some(self.single)
+        } else {
+            self.iov.get(idx).copied()
+        }
     }
     /// Moves on over `n` bytes in pieces; `f(addr, range of the caller's buffer)`.
     fn step(
@@ -76,7 +97,7 @@ impl<'a> UserIo<'a> {
         let n = n.min(self.left);
         let mut done = 0;
         while done < n {
-            let Some(v) = self.iov.get(self.idx) else {
+            let Some(v) = self.buffer(self.idx) else {
                 break;
             };
             let room = (v.len - self.off) as usize;
@@ -151,7 +172,7 @@ impl Source for UserIo<'_> {
                     return;
                 }
                 self.idx -= 1;
-                self.off = self.iov[self.idx].len;
+                self.off = self.buffer(self.idx).map_or(0, |v| v.len);
                 continue;
             }
             let k = (n as u64).min(self.off);
