@@ -4,6 +4,7 @@
 //! - [`pipe`]: pipes and fifos; [`splice`]: moving data between pipes and files.
 //! - [`poll`]: waiting for several files: poll(2), select(2).
 //! - [`epoll`]: epoll(7). [`eventfd`], [`timerfd`], [`signalfd`]: event descriptors.
+//! - [`inotify`]: inotify(7), on the events of `vfs::notify`.
 //!
 //! Neighbours: `vfs` (files, anonymous inodes, readiness), `sync` (wait queues,
 //! timers). The layers above install the files that [`Ipc`] makes in descriptor tables.
@@ -24,6 +25,7 @@ extern crate alloc;
 
 pub mod epoll;
 pub mod eventfd;
+pub mod inotify;
 pub mod pipe;
 pub mod poll;
 mod root;
