@@ -37,6 +37,7 @@ mod fcntl;
 mod file;
 mod futex;
 mod ids;
+mod inotify;
 mod limits;
 mod mem;
 mod memfd;

@@ -333,6 +333,9 @@ calls! {
     247 waitid(idtype: IdType, id: i32, info: Out<SigInfo>, options: WaitFlags, rusage: Out<Rusage>) => process::sys_waitid, Full;
     251 ioprio_set(which: IoprioWho, who: i32, ioprio: i32) => sched::sys_ioprio_set, Partial("kept, without effect");
     252 ioprio_get(which: IoprioWho, who: i32) => sched::sys_ioprio_get, Full;
+    253 inotify_init() => inotify::sys_inotify_init, Full;
+    254 inotify_add_watch(fd: Fd, path: PathPtr, mask: InotifyMask) => inotify::sys_inotify_add_watch, Partial("IN_EXCL_UNLINK has no effect");
+    255 inotify_rm_watch(fd: Fd, wd: i32) => inotify::sys_inotify_rm_watch, Full;
     257 openat(dirfd: DirFd, path: PathPtr, flags: OpenArg, mode: Mode) => open::sys_openat, Full;
     258 mkdirat(dirfd: DirFd, path: PathPtr, mode: Mode) => names::sys_mkdirat, Full;
     259 mknodat(dirfd: DirFd, path: PathPtr, mode: Mode, dev: Dev) => names::sys_mknodat, Full;
@@ -369,6 +372,7 @@ calls! {
     291 epoll_create1(flags: EpollFlags) => epoll::sys_epoll_create1, Full;
     292 dup3(oldfd: Fd, newfd: Fd, flags: DupFlags) => open::sys_dup3, Full;
     293 pipe2(fds: Out<FdPair>, flags: PipeFlags) => pipe::sys_pipe2, Full;
+    294 inotify_init1(flags: InotifyFlags) => inotify::sys_inotify_init1, Full;
     295 preadv(fd: Fd, iov: IovOut, iovcnt: u64, pos_l: i64, pos_h: Hex) => file::sys_preadv, Full;
     296 pwritev(fd: Fd, iov: Iov, iovcnt: u64, pos_l: i64, pos_h: Hex) => file::sys_pwritev, Full;
     297 rt_tgsigqueueinfo(tgid: i32, tid: i32, sig: Sig, info: In<SigInfo>) => signal::sys_rt_tgsigqueueinfo, Full;
@@ -464,12 +468,8 @@ absent! {
     248 add_key => ENOSYS, "no key rings";
     249 request_key => ENOSYS, "no key rings";
     250 keyctl => ENOSYS, "no key rings";
-    253 inotify_init => ENOSYS, "no inotify yet";
-    254 inotify_add_watch => ENOSYS, "no inotify yet";
-    255 inotify_rm_watch => ENOSYS, "no inotify yet";
     256 migrate_pages => ENOSYS, "one memory node";
     279 move_pages => ENOSYS, "one memory node";
-    294 inotify_init1 => ENOSYS, "no inotify yet";
     298 perf_event_open => ENOSYS, "no performance counters";
     300 fanotify_init => ENOSYS, "no fanotify";
     301 fanotify_mark => ENOSYS, "no fanotify";
