@@ -213,7 +213,7 @@ pub fn alloc(layout: Layout) -> *mut u8 {
     k.take(size).unwrap_or(core::ptr::null_mut())
 }
 
-/// [`alloc`], zeroed.
+/// [`alloc()`], zeroed.
 pub fn alloc_zeroed(layout: Layout) -> *mut u8 {
     if class_of(layout).is_none() {
         return alloc_large(layout, true);
@@ -235,7 +235,7 @@ fn alloc_large(layout: Layout, zeroed: bool) -> *mut u8 {
 /// Gives memory back.
 ///
 /// # Safety
-/// `ptr` came from [`alloc`] with the same layout and is used no more.
+/// `ptr` came from [`alloc()`] with the same layout and is used no more.
 pub unsafe fn dealloc(ptr: *mut u8, layout: Layout) {
     let Some(c) = class_of(layout) else {
         frame::free_raw(Pfn::of_addr(ptr.addr()), run_len(layout), Kind::Heap);

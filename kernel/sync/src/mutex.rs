@@ -63,11 +63,11 @@ impl<T: ?Sized> RwLock<T> {
     fn try_read_raw(&self) -> bool {
         let s = self.state.load(Ordering::Relaxed);
         s & WRITER == 0
-            && self
+            && (self
                 .state
                 .compare_exchange(s, s + 1, Ordering::Acquire, Ordering::Relaxed)
                 .is_ok()
-            || s & WRITER == 0 && self.try_read_contended()
+                || self.try_read_contended())
     }
     fn try_read_contended(&self) -> bool {
         self.state

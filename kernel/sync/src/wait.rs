@@ -95,10 +95,8 @@ impl WaitQueue {
             let entries = self.entries.lock();
             let mut left = n;
             for e in &entries.list {
-                if e.exclusive {
-                    if left == 0 {
-                        continue;
-                    }
+                if e.exclusive && left == 0 {
+                    continue;
                 }
                 match &e.kind {
                     Kind::Task(w, woken) => {

@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use hal::{PAGE_SHIFT, Prot, USER_END};
 
 /// Most pages that one [`Mm::mincore`] reports on.
-pub const MINCORE_MAX: u64 = 1 << 18;
+const MINCORE_MAX: u64 = 1 << 18;
 /// Most pages that MADV_WILLNEED reads.
 const WILLNEED_MAX: u64 = 4096;
 
@@ -253,7 +253,7 @@ impl Mm {
         self.check_mapped(start, end)
     }
 
-    /// mincore(2): one byte a page. The caller asks for at most [`MINCORE_MAX`] pages at once ([`Errno::ENOMEM`] beyond).
+    /// mincore(2): one byte a page. The caller asks for at most 2^18 pages at once ([`Errno::ENOMEM`] beyond).
     pub fn mincore(&self, addr: u64, len: u64) -> Result<Vec<u8>> {
         let (start, end) = range(addr, len, Errno::ENOMEM)?;
         let n = (end - start) >> PAGE_SHIFT;

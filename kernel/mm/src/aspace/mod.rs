@@ -118,7 +118,7 @@ pub enum Fixed {
     No,
     /// MAP_FIXED: replaces what is there.
     Replace,
-    /// MAP_FIXED_NOREPLACE: [`Errno::EEXIST`].
+    /// MAP_FIXED_NOREPLACE: [`abi::Errno::EEXIST`].
     NoReplace,
 }
 

@@ -7,7 +7,7 @@
 //!
 //! Guest pages leave the last `reserve` frames to the kernel: their
 //! allocation fails first, which leads to reclaim and then to the OOM handler
-//! ([`make_room`]). Page tables and kernel stacks leave half of it to the heap.
+//! (`make_room`). Page tables and kernel stacks leave half of it to the heap.
 
 pub(crate) mod buddy;
 pub(crate) mod desc;

@@ -184,9 +184,7 @@ impl Pages {
         while left >= CHUNK {
             let (c0, _) = split(at);
             let (c1, _) = split(end - 1);
-            let Some((&c, k)) = self.chunks.range_mut(c0..=c1).next() else {
-                return None;
-            };
+            let (&c, k) = self.chunks.range_mut(c0..=c1).next()?;
             let mut m = (k.present | k.loading) & mask_of(c, at, end);
             if clean {
                 m &= !k.dirty;

@@ -342,7 +342,7 @@ impl PageCache {
             let mut from = CacheSource {
                 cache: other,
                 pos: at,
-                end: len.min((index / CHUNK + 1) * CHUNK << PAGE_SHIFT),
+                end: len.min(((index / CHUNK + 1) * CHUNK) << PAGE_SHIFT),
                 error: None,
             };
             let n = self.write(at, &mut from);

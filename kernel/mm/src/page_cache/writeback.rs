@@ -106,16 +106,14 @@ impl PageCache {
         let mut release = Release::new();
         loop {
             let mut pages = self.pages.lock();
-            let mut looked = 0;
             let mut gone = 0;
             let mut next = None;
             let mut empty: Vec<u64> = Vec::new();
-            for (c, k) in pages.chunks.range_mut(at..) {
+            for (looked, (c, k)) in pages.chunks.range_mut(at..).enumerate() {
                 if looked == 64 || freed + gone as usize >= want {
                     next = Some(*c);
                     break;
                 }
-                looked += 1;
                 let mut m = k.present & !k.dirty;
                 if effort == Effort::Cold {
                     let hot = core::mem::take(&mut k.hot);
