@@ -53,6 +53,7 @@ mod prctl;
 mod process;
 mod random;
 mod sched;
+mod shortage;
 mod signal;
 mod socket;
 mod splice;
@@ -86,6 +87,9 @@ fn number(call: &SyscallArgs) -> u64 {
 
 #[inline]
 fn run(cx: &Ctx, call: &SyscallArgs) -> Result<u64> {
+    if mm::frame::pressure() && shortage::refuses(number(call)) {
+        return Err(Errno::ENOMEM);
+    }
     match table::handler(number(call)) {
         Some(handler) => handler(cx, &call.args),
         None => missing(cx, number(call)),
