@@ -29,10 +29,7 @@ fn mmap_errors() {
     assert_eq!(map(4096, 4096, Fixed::Replace), Err(Errno::EPERM));
     assert_eq!(map(0x10001, 4096, Fixed::Replace), Err(Errno::EINVAL));
     assert_eq!(map(USER_END, 4096, Fixed::Replace), Err(Errno::ENOMEM));
-    assert_eq!(
-        map(!4095, 8192, Fixed::Replace),
-        Err(Errno::ENOMEM)
-    );
+    assert_eq!(map(!4095, 8192, Fixed::Replace), Err(Errno::ENOMEM));
     assert_eq!(map(0x20000, 8192, Fixed::Replace), Ok(0x20000));
     assert_eq!(map(0x21000, 8192, Fixed::NoReplace), Err(Errno::EEXIST));
     assert_eq!(map(0x22000, 8192, Fixed::NoReplace), Ok(0x22000));

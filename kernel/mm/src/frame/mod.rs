@@ -143,21 +143,16 @@ pub fn set_oom_handler(h: OomHandler) {
 
 /// Whether memory for the kernel itself is short. Calls that make kernel
 /// objects for a guest should then call [`relieve`] and fail with ENOMEM if it cannot help.
+#[inline]
 pub fn pressure() -> bool {
     let st = state();
     st.free.load(Relaxed) < st.reserve / 2
 }
 
 /// Reclaims, or kills, until the pressure is gone. Whether it is. May sleep; no lock held.
+#[cold]
 pub fn relieve() -> bool {
-    let mut tries = 0;
-    while pressure() {
-        tries += 1;
-        if tries > 3 || !make_room(state().reserve / 2) {
-            return !pressure();
-        }
-    }
-    true
+    !pressure() || make_room_until(256, &|| !pressure())
 }
 
 /// Gives free memory beyond `keep` frames that the host still holds for us back to it. For the idle loop and
@@ -200,9 +195,16 @@ fn reclaim(n: usize) -> bool {
 pub(crate) fn make_room(n: usize) -> bool {
     let st = state();
     let enough = || st.free.load(Relaxed) > st.reserve + n;
-    if reclaim(n.max(256)) || enough() {
+    reclaim(n.max(256)) || make_room_until(n.max(256), &enough)
+}
+
+/// Reclaims about `n` frames, then kills, until it is `enough`. Whether it is worth another try.
+fn make_room_until(n: usize, enough: &dyn Fn() -> bool) -> bool {
+    reclaim(n);
+    if enough() {
         return true;
     }
+    let st = state();
     let h = st.oom.load(Relaxed);
     if h == 0 {
         return false;
