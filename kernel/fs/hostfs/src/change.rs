@@ -8,6 +8,8 @@ use vfs::cred::{Cred, new_owner};
 use vfs::inode::{InodeRef, NewNode, SetAttr};
 use vfs::{FileType, Inode};
 
+/// renameat2(2).
+const RENAME_EXCHANGE: u32 = 2;
 /// `S_IFREG`.
 const REGULAR: u32 = 0o100_000;
 
@@ -19,7 +21,7 @@ impl HostInode {
     pub(crate) fn change_attr(&self, set: &SetAttr) -> Result {
         let core = self.core();
         check_writable(core)?;
-        let path = self.path();
+        let path = self.path()?;
         if let Some(size) = set.size {
             // The host first: it may refuse.
             self.write_back()?;
@@ -60,7 +62,7 @@ impl HostInode {
         check_writable(core)?;
         let is_dir = matches!(node, NewNode::Dir);
         let (uid, gid, mode) = new_owner(self.perm()?, cred, mode, is_dir);
-        let path = self.child_path(name);
+        let path = self.child_path(name)?;
         let made = match node {
             NewNode::Symlink(target) => {
                 core.dir.symlink(&path, target)?;
@@ -91,14 +93,13 @@ impl HostInode {
             }
         }
         let st = core.dir.stat(&path)?;
-        let inode = core.inode(&st, path);
-        Ok(inode)
+        Ok(core.inode(&st, Some(self.data()), name))
     }
 
     pub(crate) fn link_node(&self, name: &[u8], target: &InodeRef) -> Result {
         check_writable(self.core())?;
         let t = own(target)?;
-        self.core().dir.link(&t.path(), &self.child_path(name))?;
+        self.core().dir.link(&t.path()?, &self.child_path(name)?)?;
         self.names_changed();
         t.look(true)
     }
@@ -106,8 +107,12 @@ impl HostInode {
     pub(crate) fn remove_name(&self, name: &[u8], dir: bool) -> Result {
         let core = self.core();
         check_writable(core)?;
-        let path = self.child_path(name);
+        let path = self.child_path(name)?;
+        let victim = core.known(&path);
         core.dir.remove(&path, dir)?;
+        if let Some(v) = victim {
+            v.unlinked();
+        }
         self.names_changed();
         Ok(())
     }
@@ -119,14 +124,18 @@ impl HostInode {
         if !Arc::ptr_eq(core, to.core()) {
             return Err(Errno::EXDEV);
         }
-        let (from, into) = (self.child_path(old), to.child_path(new));
+        let (from, into) = (self.child_path(old)?, to.child_path(new)?);
+        let victim = core.known(&into).filter(|_| flags & RENAME_EXCHANGE == 0);
         core.dir.rename(&from, &into, flags)?;
+        if let Some(v) = victim {
+            v.unlinked();
+        }
         self.names_changed();
         to.names_changed();
         // The inodes learn their new places.
-        for path in [into, from] {
+        for (path, dir, name) in [(into, to, new), (from, self, old)] {
             if let Ok(st) = core.dir.stat(&path) {
-                core.inode(&st, path);
+                core.inode(&st, Some(dir.data()), name);
             }
         }
         Ok(())

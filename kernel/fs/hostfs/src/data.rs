@@ -2,7 +2,9 @@
 
 use crate::{Core, Key};
 use abi::{Errno, Result};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use hal::dev::HostFile;
 use mm::page_cache::PageSource;
 use sync::{SpinLock, level};
@@ -13,34 +15,104 @@ struct Open {
     write: Option<HostFile>,
 }
 
-/// Where a host file is and how it is open there. Outlives the inode while pages are mapped.
+/// Deepest directory that has a path.
+const DEPTH_MAX: usize = 4096;
+
+/// A name in a directory; the root has none.
+struct Place {
+    dir: Option<Arc<HostData>>,
+    name: Box<[u8]>,
+}
+
+/// Where a host file was last seen and how it is open there. Outlives the inode while pages are mapped.
 pub(crate) struct HostData {
     core: Arc<Core>,
     key: Key,
-    path: SpinLock<Arc<[u8]>, { level::INODE }>,
+    place: SpinLock<Place, { level::INODE }>,
     open: SpinLock<Open, { level::INODE }>,
 }
 
 impl HostData {
-    pub fn new(core: &Arc<Core>, key: Key, path: Arc<[u8]>) -> Arc<HostData> {
+    /// `dir`: `None` for the root of the tree.
+    pub fn new(
+        core: &Arc<Core>,
+        key: Key,
+        dir: Option<Arc<HostData>>,
+        name: &[u8],
+    ) -> Arc<HostData> {
         Arc::new(HostData {
             core: core.clone(),
             key,
-            path: SpinLock::new(path),
+            place: SpinLock::new(Place {
+                dir,
+                name: name.into(),
+            }),
             open: SpinLock::new(Open::default()),
         })
     }
-    pub fn path(&self) -> Arc<[u8]> {
-        self.path.lock().clone()
+    /// The path in the tree. [`Errno::ESTALE`], [`Errno::ENAMETOOLONG`].
+    pub fn path(&self) -> Result<Vec<u8>> {
+        self.path_of(None)
     }
-    /// The file was seen at this path.
-    pub fn set_path(&self, path: Arc<[u8]>) {
-        let mut p = self.path.lock();
-        if **p != *path {
-            let old = core::mem::replace(&mut *p, path);
-            drop(p);
-            drop(old);
+    /// The path of `name` in this directory, or of the file itself.
+    pub fn path_of(&self, name: Option<&[u8]>) -> Result<Vec<u8>> {
+        // Built from its end.
+        let mut rev: Vec<u8> = Vec::with_capacity(128);
+        if let Some(n) = name {
+            rev.extend(n.iter().rev());
         }
+        let mut holder: Option<Arc<HostData>> = None;
+        for _ in 0..DEPTH_MAX {
+            let at = holder.as_deref().unwrap_or(self);
+            let p = at.place.lock();
+            let Some(dir) = p.dir.clone() else {
+                drop(p);
+                rev.reverse();
+                return Ok(rev);
+            };
+            if !rev.is_empty() {
+                rev.push(b'/');
+            }
+            rev.extend(p.name.iter().rev());
+            drop(p);
+            holder = Some(dir);
+        }
+        Err(Errno::ENAMETOOLONG)
+    }
+    /// Whether `other` is this directory or above it.
+    fn is_within(&self, other: &HostData) -> bool {
+        let mut holder: Option<Arc<HostData>> = None;
+        for _ in 0..DEPTH_MAX {
+            let at = holder.as_deref().unwrap_or(self);
+            if core::ptr::eq(at, other) {
+                return true;
+            }
+            let Some(dir) = at.place.lock().dir.clone() else {
+                return false;
+            };
+            holder = Some(dir);
+        }
+        true
+    }
+    /// The file was seen as `name` in `dir`.
+    pub fn seen_as(&self, dir: &Arc<HostData>, name: &[u8]) {
+        let same =
+            |p: &Place| p.dir.as_ref().is_none_or(|d| Arc::ptr_eq(d, dir)) && *p.name == *name;
+        if same(&self.place.lock()) {
+            return;
+        }
+        // One at a time, so that no two make a circle.
+        let _one = self.core.moving.lock();
+        // The host has turned a tree over while part of it was known by its old place: keep that.
+        if self.place.lock().dir.is_none() || dir.is_within(self) {
+            return;
+        }
+        let new = Place {
+            dir: Some(dir.clone()),
+            name: name.into(),
+        };
+        let old = core::mem::replace(&mut *self.place.lock(), new);
+        drop(old);
     }
     /// Opens the host file if it is not open. The host's error (EACCES) for what the machine's owner may not do.
     pub fn open(&self, write: bool) -> Result<HostFile> {
@@ -54,7 +126,7 @@ impl HostData {
             return Ok(f);
         }
         let dir = self.core.dir;
-        let f = dir.open(&self.path(), write)?;
+        let f = dir.open(&self.path()?, write)?;
         // Something else may have taken the name.
         match dir.stat_file(f) {
             Ok(st) if (st.dev, st.ino) == self.key => {}
@@ -91,6 +163,11 @@ impl HostData {
 
 impl Drop for HostData {
     fn drop(&mut self) {
+        // The directories above, without recursion.
+        let mut next = self.place.get_mut().dir.take();
+        while let Some(d) = next {
+            next = Arc::into_inner(d).and_then(|mut d| d.place.get_mut().dir.take());
+        }
         let o = *self.open.get_mut();
         for f in [o.read, o.write].into_iter().flatten() {
             self.core.dir.close(f);

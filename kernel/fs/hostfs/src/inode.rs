@@ -1,7 +1,7 @@
 //! Inodes of host files.
 
 use crate::data::HostData;
-use crate::{Core, HostFs, Key, VALID_NS, check_writable, join};
+use crate::{Core, HostFs, Key, VALID_NS, check_writable};
 use abi::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
@@ -59,7 +59,8 @@ impl HostInode {
         st: &HostStat,
         kind: FileType,
         ino: u64,
-        path: Arc<[u8]>,
+        dir: Option<Arc<HostData>>,
+        name: &[u8],
     ) -> Arc<HostInode> {
         let key = (st.dev, st.ino);
         Arc::new_cyclic(|this| HostInode {
@@ -67,7 +68,7 @@ impl HostInode {
             key,
             kind,
             ino,
-            data: HostData::new(core, key, path),
+            data: HostData::new(core, key, dir, name),
             seen: SpinLock::new(Seen {
                 stat: *st,
                 at: core.now(),
@@ -88,14 +89,14 @@ impl HostInode {
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
-    pub(crate) fn path(&self) -> Arc<[u8]> {
+    pub(crate) fn data(&self) -> &Arc<HostData> {
+        &self.data
+    }
+    pub(crate) fn path(&self) -> Result<Vec<u8>> {
         self.data.path()
     }
-    pub(crate) fn seen_at(&self, path: Arc<[u8]>) {
-        self.data.set_path(path);
-    }
-    pub(crate) fn child_path(&self, name: &[u8]) -> Arc<[u8]> {
-        join(&self.path(), name)
+    pub(crate) fn child_path(&self, name: &[u8]) -> Result<Vec<u8>> {
+        self.data.path_of(Some(name))
     }
 
     /// Takes what the host says now; forgets what it contradicts.
@@ -144,7 +145,7 @@ impl HostInode {
         if !always && self.core.now().wrapping_sub(self.seen.lock().at) < VALID_NS {
             return Ok(());
         }
-        match self.core.dir.stat(&self.path()) {
+        match self.core.dir.stat(&self.path()?) {
             Ok(st) if (st.dev, st.ino) == self.key => {
                 self.refresh(&st);
                 Ok(())
@@ -158,6 +159,16 @@ impl HostInode {
     pub(crate) fn names_changed(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
         self.seen.lock().at = self.core.now().wrapping_sub(VALID_NS);
+    }
+    /// A name was removed by us. Other names ask the host at their next use.
+    pub(crate) fn unlinked(&self) {
+        let old = self.core.now().wrapping_sub(VALID_NS);
+        let mut s = self.seen.lock();
+        s.stat.nlink = match self.kind {
+            FileType::Dir => 0,
+            _ => s.stat.nlink.saturating_sub(1),
+        };
+        s.at = old;
     }
     fn this(&self) -> Result<Arc<HostInode>> {
         self.this.upgrade().ok_or(Errno::ESTALE)
@@ -193,7 +204,7 @@ impl HostInode {
             self.mark_dirty();
             return Err(e);
         }
-        if let Ok(st) = self.core.dir.stat(&self.path())
+        if let Ok(st) = self.core.dir.stat(&self.path()?)
             && (st.dev, st.ino) == self.key
         {
             self.take_stat(&st, true);
@@ -271,14 +282,14 @@ impl DirData for HostInode {
     ) -> Result {
         let list = match kept {
             Some(l) => l,
-            None => kept.insert(self.core.dir.read_dir(&self.path())?),
+            None => kept.insert(self.core.dir.read_dir(&self.path()?)?),
         };
         let start = usize::try_from(from - FIRST_COOKIE).unwrap_or(usize::MAX);
         for (i, e) in list.iter().enumerate().skip(start) {
             let kind = match FileType::from_mode(u32::from(e.kind) << 12) {
                 Some(k) => k,
                 // The host's file system does not tell types with names.
-                None => match self.core.dir.stat(&self.child_path(&e.name)) {
+                None => match self.core.dir.stat(&self.child_path(&e.name)?) {
                     Ok(st) => FileType::from_mode(st.mode).unwrap_or(FileType::Regular),
                     Err(_) => continue,
                 },
@@ -304,7 +315,8 @@ impl Inode for HostInode {
                     &self.seen.lock().stat,
                     self.kind,
                     self.ino,
-                    self.path(),
+                    None,
+                    b"",
                 ),
             }),
         }
@@ -360,9 +372,8 @@ impl Inode for HostInode {
         if self.kind != FileType::Dir {
             return Err(Errno::ENOTDIR);
         }
-        let path = self.child_path(name);
-        let st = self.core.dir.stat(&path)?;
-        Ok(self.core.inode(&st, path))
+        let st = self.core.dir.stat(&self.child_path(name)?)?;
+        Ok(self.core.inode(&st, Some(&self.data), name))
     }
     fn revalidate(&self, name: &[u8], child: Option<&InodeRef>) -> bool {
         let Some(child) = child else {
@@ -374,10 +385,12 @@ impl Inode for HostInode {
         if self.core.now().wrapping_sub(c.seen.lock().at) < VALID_NS {
             return true;
         }
-        let path = self.child_path(name);
+        let Ok(path) = self.child_path(name) else {
+            return false;
+        };
         match self.core.dir.stat(&path) {
             Ok(st) if (st.dev, st.ino) == c.key && FileType::from_mode(st.mode) == Some(c.kind) => {
-                c.seen_at(path);
+                c.data.seen_as(&self.data, name);
                 c.refresh(&st);
                 true
             }
@@ -406,7 +419,7 @@ impl Inode for HostInode {
         if self.kind != FileType::Symlink {
             return Err(Errno::EINVAL);
         }
-        self.core.dir.read_link(&self.path())
+        self.core.dir.read_link(&self.path()?)
     }
     fn open(
         &self,
@@ -436,10 +449,10 @@ impl Inode for HostInode {
         self.cache().ok()
     }
     fn get_xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
-        self.core.dir.get_xattr(&self.path(), name)
+        self.core.dir.get_xattr(&self.path()?, name)
     }
     fn list_xattr(&self) -> Result<Vec<Vec<u8>>> {
-        let names = match self.core.dir.list_xattr(&self.path()) {
+        let names = match self.core.dir.list_xattr(&self.path()?) {
             Ok(n) => n,
             Err(Errno::EOPNOTSUPP) => return Ok(Vec::new()),
             Err(e) => return Err(e),

@@ -22,13 +22,15 @@ mod inode;
 
 pub use inode::HostInode;
 
+use data::HostData;
+
 use abi::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::hash::{BuildHasherDefault, Hasher};
 use hal::dev::{Clock, HostDir, HostStat};
 use hashbrown::HashMap;
-use sync::{SpinLock, level};
+use sync::{Mutex, SpinLock, level};
 use vfs::inode::{InodeRef, StatFs};
 use vfs::{FileType, SuperBlock};
 
@@ -72,6 +74,8 @@ pub(crate) struct Core {
     pub dev: u64,
     pub writable: bool,
     table: SpinLock<Table, { level::INODE }>,
+    /// Held while a known file gets another place.
+    pub moving: Mutex<()>,
     fs: Weak<HostFs>,
 }
 
@@ -100,9 +104,10 @@ impl HostFs {
                     inodes: HashMap::default(),
                     devs: alloc::vec![st.dev],
                 }),
+                moving: Mutex::new(()),
                 fs: this.clone(),
             });
-            let root = core.inode(&st, Arc::from(&b""[..]));
+            let root = core.inode(&st, None, b"");
             HostFs { core, root }
         }))
     }
@@ -126,8 +131,13 @@ impl Core {
         };
         ino ^ (index as u64) << 48
     }
-    /// The inode of a host file, now seen at `path`.
-    pub fn inode(self: &Arc<Self>, st: &HostStat, path: Arc<[u8]>) -> Arc<HostInode> {
+    /// The inode of a host file, now seen as `name` in `dir` (`None`: the root).
+    pub fn inode(
+        self: &Arc<Self>,
+        st: &HostStat,
+        dir: Option<&Arc<HostData>>,
+        name: &[u8],
+    ) -> Arc<HostInode> {
         let key = (st.dev, st.ino);
         let kind = FileType::from_mode(st.mode).unwrap_or(FileType::Regular);
         let known = self.table.lock().inodes.get(&key).and_then(Weak::upgrade);
@@ -135,12 +145,14 @@ impl Core {
         if let Some(i) = known
             && i.kind() == kind
         {
-            i.seen_at(path);
+            if let Some(d) = dir {
+                i.data().seen_as(d, name);
+            }
             i.refresh(st);
             return i;
         }
         let ino = self.ino(st.dev, st.ino);
-        let new = HostInode::make(self, st, kind, ino, path);
+        let new = HostInode::make(self, st, kind, ino, dir.cloned(), name);
         let mut t = self.table.lock();
         // Two at once: the first stays.
         let there = t.inodes.get(&key).and_then(Weak::upgrade);
@@ -153,6 +165,12 @@ impl Core {
         };
         drop(t);
         first
+    }
+    /// The inode of what is at `path` now, if it is in use.
+    pub fn known(&self, path: &[u8]) -> Option<Arc<HostInode>> {
+        let st = self.dir.stat(path).ok()?;
+        let t = self.table.lock();
+        t.inodes.get(&(st.dev, st.ino)).and_then(Weak::upgrade)
     }
     /// An inode is gone.
     pub fn forget(&self, key: Key) {
@@ -208,18 +226,6 @@ impl SuperBlock for HostFs {
     fn volatile(&self) -> bool {
         true
     }
-}
-
-/// `dir` + `/` + `name`.
-pub(crate) fn join(dir: &[u8], name: &[u8]) -> Arc<[u8]> {
-    if dir.is_empty() {
-        return name.into();
-    }
-    let mut p = Vec::with_capacity(dir.len() + 1 + name.len());
-    p.extend_from_slice(dir);
-    p.push(b'/');
-    p.extend_from_slice(name);
-    p.into()
 }
 
 /// Read-only trees refuse changes. The mount says so first; this is for the paths that have none.
