@@ -1,6 +1,6 @@
 //! Directories: the changes over the lower one.
 
-use crate::inode::{Home, OvlInode};
+use crate::inode::OvlInode;
 use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -346,6 +346,8 @@ impl OvlInode {
             return Err(Errno::EEXIST);
         }
         self.prepare()?;
+        // From here on both names are entered.
+        target.pin();
         target.add_link()?;
         changes.set(name, Some(target.clone()), true, None, 0);
         self.names_changed();
@@ -381,12 +383,12 @@ impl OvlInode {
             let other = target.ok_or(Errno::ENOENT)?;
             self.prepare()?;
             to.prepare()?;
+            inode.pin();
+            other.pin();
             let more = dirs - other.dirs();
             let (a, b) = (here.cookie(old), there.cookie(new));
             there.set(new, Some(inode.clone()), true, b, more);
             here.set(old, Some(other.clone()), true, a, -more);
-            inode.set_home(Home::Entered);
-            other.set_home(Home::Entered);
             self.names_changed();
             to.names_changed();
             return Ok(());
@@ -414,6 +416,8 @@ impl OvlInode {
         } else {
             None
         };
+        // If it was found under another name (a hard link), that one stays.
+        inode.pin();
         // Within a directory a changed entry keeps its cookie, so that a reader meets it once.
         let cookie = here.cookie(old).filter(|_| same);
         let replaced = target.as_ref().map_or(0, |t| t.dirs());
@@ -425,7 +429,6 @@ impl OvlInode {
             there.set(new, Some(inode.clone()), true, None, dirs - replaced);
             here.set(old, whiteout, gone, None, -dirs);
         }
-        inode.set_home(Home::Entered);
         if let Some(t) = target {
             t.drop_link();
         }

@@ -21,7 +21,7 @@ use vfs::{FileType, Inode, SuperBlock};
 type Slot = SpinLock<Option<Arc<dyn Any + Send + Sync>>, { level::INODE }>;
 
 /// Where an inode is to be entered when it changes.
-pub(crate) enum Home {
+enum Home {
     /// Found as this name of this directory's lower one.
     Found(Arc<OvlInode>, Arc<[u8]>),
     /// Entered already, or the root, or without a name.
@@ -163,7 +163,7 @@ impl OvlInode {
         let entered = matches!(*self.home.lock(), Home::Entered);
         !entered || lower.attr().is_ok_and(|a| a.nlink > 1)
     }
-    pub(crate) fn set_home(&self, home: Home) {
+    fn set_home(&self, home: Home) {
         let old = core::mem::replace(&mut *self.home.lock(), home);
         drop(old);
     }
