@@ -48,7 +48,7 @@ pub fn sys_fcntl(cx: &Ctx, fd: Fd, cmd: FcntlCmd, arg: Hex) -> Result<u64> {
         return Err(Errno::EBADF);
     }
     match cmd.0 {
-        C::F_SETFL => set_flags(&f, OpenFlags::from_bits_retain(arg as u32)).map(|()| 0),
+        C::F_SETFL => set_flags(cx, &f, OpenFlags::from_bits_retain(arg as u32)).map(|()| 0),
         C::F_GETLK | C::F_OFD_GETLK => get_lock(cx, &f, cmd, arg).map(|()| 0),
         C::F_SETLK | C::F_SETLKW | C::F_OFD_SETLK | C::F_OFD_SETLKW => {
             set_lock(cx, &f, cmd, arg).map(|()| 0)
@@ -114,7 +114,11 @@ pub fn sys_fcntl(cx: &Ctx, fd: Fd, cmd: FcntlCmd, arg: Hex) -> Result<u64> {
     }
 }
 
-fn set_flags(f: &File, new: OpenFlags) -> Result {
+/// F_SETFL. O_NOATIME is for the owner. [`Errno::EPERM`].
+fn set_flags(cx: &Ctx, f: &File, new: OpenFlags) -> Result {
+    if new.difference(f.flags()).contains(OpenFlags::NOATIME) && !cx.cred().owns(f.inode.perm()?) {
+        return Err(Errno::EPERM);
+    }
     f.set_flags(new)
 }
 

@@ -6,6 +6,7 @@ use crate::flags::{Resource, RwFlags, Whence};
 use abi::io::{IOV_MAX, IoVec};
 use abi::{Errno, Result, signal};
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 use mm::Mm;
 use mm::io::Source;
 use mm::user::UserIo;
@@ -20,7 +21,7 @@ pub fn write(cx: &Ctx, f: &File, pos: Option<u64>, src: &mut dyn Source) -> Resu
             cx::send_self(cx, signal::SIGXFSZ);
             Err(Errno::EFBIG)
         }
-        r => pipe_signal(cx, r),
+        r => pipe_signal(cx, r).map(|n| count_write(cx, n)),
     }
 }
 
@@ -62,6 +63,22 @@ fn one(mm: &Mm, addr: u64, count: u64) -> Result<UserIo<'_>> {
     UserIo::new(mm, addr, count)
 }
 
+/// Counts a read for /proc/PID/io.
+fn count_read(cx: &Ctx, n: usize) -> usize {
+    let [rchar, _, syscr, ..] = &cx.process().io;
+    rchar.fetch_add(n as u64, Ordering::Relaxed);
+    syscr.fetch_add(1, Ordering::Relaxed);
+    n
+}
+
+/// Counts a write for /proc/PID/io.
+fn count_write(cx: &Ctx, n: usize) -> usize {
+    let [_, wchar, _, syscw, ..] = &cx.process().io;
+    wchar.fetch_add(n as u64, Ordering::Relaxed);
+    syscw.fetch_add(1, Ordering::Relaxed);
+    n
+}
+
 /// Offset of a positional call. [`Errno::EINVAL`] if negative.
 fn offset(v: i64) -> Result<u64> {
     u64::try_from(v).map_err(|_| Errno::EINVAL)
@@ -83,6 +100,7 @@ pub fn sys_read(cx: &Ctx, fd: Fd, buf: BytesOut, count: u64) -> Result<usize> {
     f.check_readable()?;
     let mm = mm(cx);
     f.read(cx, &mut one(&mm, buf.0, count)?)
+        .map(|n| count_read(cx, n))
 }
 
 /// Writes to a descriptor: `write(2)`.
@@ -100,6 +118,7 @@ pub fn sys_pread64(cx: &Ctx, fd: Fd, buf: BytesOut, count: u64, pos: i64) -> Res
     f.check_readable()?;
     let mm = mm(cx);
     f.read_at(cx, pos, &mut one(&mm, buf.0, count)?)
+        .map(|n| count_read(cx, n))
 }
 
 /// Writes at an offset: `pwrite64(2)`. As on Linux, O_APPEND wins over the offset.
@@ -117,6 +136,7 @@ pub fn sys_readv(cx: &Ctx, fd: Fd, iov: IovOut, iovcnt: u64) -> Result<usize> {
     f.check_readable()?;
     let mm = mm(cx);
     f.read(cx, &mut vectors(&mm, iov.0, iovcnt)?)
+        .map(|n| count_read(cx, n))
 }
 
 /// Writes from several buffers: `writev(2)`.
@@ -134,6 +154,7 @@ pub fn sys_preadv(cx: &Ctx, fd: Fd, iov: IovOut, n: u64, low: i64, _high: Hex) -
     f.check_readable()?;
     let mm = mm(cx);
     f.read_at(cx, pos, &mut vectors(&mm, iov.0, n)?)
+        .map(|n| count_read(cx, n))
 }
 
 /// Writes from several buffers at an offset: `pwritev(2)`.

@@ -102,7 +102,7 @@ pub fn sys_get_mempolicy(
     if flags & !(NODE | ADDR | ALLOWED) != 0 || flags & ALLOWED != 0 && flags & (NODE | ADDR) != 0 {
         return Err(Errno::EINVAL);
     }
-    if mask.0 != 0 && (maxnode < 1 || maxnode > MAX_BITS) {
+    if mask.0 != 0 && !(1..=MAX_BITS).contains(&maxnode) {
         return Err(Errno::EINVAL);
     }
     let mm = mm(cx);

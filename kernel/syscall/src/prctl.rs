@@ -161,8 +161,16 @@ pub fn sys_prctl(cx: &Ctx, op: PrctlOp, a2: Hex, a3: Hex, a4: Hex, a5: Hex) -> R
             mm(cx).put(a2, &addr)?;
             Ok(0)
         }
-        // There are no huge pages to disable.
+        // There are no huge pages: they are disabled, and stay so.
         P::PR_GET_THP_DISABLE => zero(&[a2, a3, a4, a5]).map(|()| 1),
+        P::PR_SET_THP_DISABLE if a2 != 0 => zero(&[a3, a4, a5]).map(|()| 0),
+        // PR_TSC_ENABLE.
+        P::PR_GET_TSC => {
+            mm(cx).put(a2, &1i32)?;
+            Ok(0)
+        }
+        P::PR_SET_TSC if a2 == 1 => Ok(0),
+        P::PR_GET_MDWE => zero(&[a2, a3, a4, a5]).map(|()| 0),
         P::PR_CAP_AMBIENT => ambient(cx, &cred, a2, a3, &[a4, a5]),
         // Names of mappings are not kept, as without CONFIG_ANON_VMA_NAME.
         P::PR_SET_VMA => Err(Errno::EINVAL),

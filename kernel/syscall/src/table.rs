@@ -281,7 +281,7 @@ calls! {
     161 chroot(path: PathPtr) => dir::sys_chroot, Full;
     162 sync() => copy::sys_sync, Full;
     163 acct(path: PathPtr) => sys::sys_acct, Partial("EPERM without the capability, else ENOSYS");
-    164 settimeofday(tv: In<Timeval>, tz: In<Timezone>) => time::sys_settimeofday, Full;
+    164 settimeofday(tv: In<Timeval>, tz: In<Timezone>) => time::sys_settimeofday, Partial("the time zone is UTC");
     165 mount(source: PathPtr, target: PathPtr, fstype: PathPtr, flags: MountArg, data: Ptr) => mount::sys_mount, Partial("no propagation between mounts");
     166 umount2(target: PathPtr, flags: UmountFlags) => mount::sys_umount2, Partial("MNT_EXPIRE is refused");
     167 swapon(path: PathPtr, flags: Hex) => sys::sys_swapon, Partial("EPERM without the capability, else ENOSYS");

@@ -106,7 +106,7 @@ pub fn sys_clock_adjtime(cx: &Ctx, id: ClockId, buf: Out<Timex>) -> Result<i32> 
     let t = buf.get(&mm)?;
     match id.0 {
         ClockId::CLOCK_REALTIME => {}
-        0..=ClockId::CLOCK_TAI => return Err(Errno::EOPNOTSUPP),
+        1..=ClockId::CLOCK_TAI => return Err(Errno::EOPNOTSUPP),
         _ => return Err(Errno::EINVAL),
     }
     if t.modes != 0 && t.modes != READ_OFFSET {
