@@ -11,7 +11,7 @@ impl Mm {
     /// All VMAs, ascending. `pages`: count resident pages too.
     pub fn vmas(&self, pages: bool) -> Vec<VmaInfo> {
         let vmas = self.vmas.read();
-        let mut out = Vec::with_capacity(vmas.count());
+        let mut out = Vec::new();
         for v in vmas.iter() {
             let (mut resident, mut dirty) = (0, 0);
             if pages {
@@ -21,6 +21,9 @@ impl Mm {
                 });
             }
             let file = v.show.file();
+            if out.try_reserve(1).is_err() {
+                break;
+            }
             out.push(VmaInfo {
                 start: v.start,
                 end: v.end,

@@ -418,8 +418,11 @@ impl Mm {
 
 impl Drop for Mm {
     fn drop(&mut self) {
-        self.space.clear();
-        self.free_tables();
+        // After `release` the host has nothing any more.
+        if self.pt.get_mut().tables() > 0 {
+            self.space.clear();
+            self.free_tables();
+        }
         let gone: Gone = self.vmas.get_mut().take_all();
         drop(gone);
     }

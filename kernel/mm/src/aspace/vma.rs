@@ -4,9 +4,8 @@ use super::{Layout, VmFlags};
 use crate::page_cache::PageCache;
 use crate::{Mm, frame};
 use abi::{Errno, Result};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, LinkedList};
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use hal::{PAGE_SHIFT, PAGE_SIZE, Pfn, Prot, USER_END};
@@ -288,7 +287,15 @@ impl VmaSet {
 
     /// Merges the VMA that starts at `start` with its neighbours if they continue each other.
     fn merge(&mut self, start: u64, gone: &mut Gone) {
-        let mut start = start;
+        let Some(end) = self.map.get(&start).map(|v| v.end) else {
+            return;
+        };
+        self.merge_below(start, gone);
+        self.merge_below(end, gone);
+    }
+
+    /// Merges the VMA that starts at `start`, if there is one, with the one before it if it continues that.
+    fn merge_below(&mut self, start: u64, gone: &mut Gone) {
         if let Some(prev) = self.below(start)
             && let Some(v) = self.map.get(&start)
             && prev.continues(v)
@@ -300,20 +307,7 @@ impl VmaSet {
                     prev.next.store(v.next.load(Relaxed), Relaxed);
                     prev.extent.store(v.extent.load(Relaxed), Relaxed);
                 }
-                gone.0.push(v);
-                start = p;
-            }
-        }
-        if let Some(v) = self.map.get(&start)
-            && let Some(next) = self.map.get(&v.end)
-            && v.continues(next)
-        {
-            let n = next.start;
-            if let Some(next) = self.map.remove(&n) {
-                if let Some(v) = self.map.get_mut(&start) {
-                    v.end = next.end;
-                }
-                gone.0.push(next);
+                gone.push(v);
             }
         }
     }
@@ -338,16 +332,23 @@ impl VmaSet {
         Ok(())
     }
 
+    /// The first VMA that starts in `[start, end)`.
+    fn next_key(&self, start: u64, end: u64) -> Option<u64> {
+        if start >= end {
+            return None;
+        }
+        self.map.range(start..end).next().map(|(k, _)| *k)
+    }
+
     /// Takes everything in `[start, end)` out.
     pub(super) fn remove(&mut self, start: u64, end: u64) -> Gone {
         self.split(start);
         self.split(end);
-        let keys: Vec<u64> = self.map.range(start..end).map(|(k, _)| *k).collect();
         let mut gone = Gone::default();
-        for k in keys {
+        while let Some(k) = self.next_key(start, end) {
             if let Some(v) = self.map.remove(&k) {
                 self.account(&v, false);
-                gone.0.push(v);
+                gone.push(v);
             }
         }
         if let Some(next) = self.find_above(end).map(|v| v.start) {
@@ -365,21 +366,20 @@ impl VmaSet {
     pub(super) fn change(&mut self, start: u64, end: u64, mut f: impl FnMut(&mut Vma)) -> Gone {
         self.split(start);
         self.split(end);
-        let keys: Vec<u64> = self.map.range(start..end).map(|(k, _)| *k).collect();
-        for k in &keys {
-            if let Some(mut v) = self.map.remove(k) {
-                self.account(&v, false);
-                f(&mut v);
-                self.account(&v, true);
-                self.map.insert(*k, v);
-            }
-        }
         let mut gone = Gone::default();
-        for k in keys {
-            if self.map.contains_key(&k) {
-                self.merge(k, &mut gone);
-            }
+        let mut at = start;
+        while let Some(k) = self.next_key(at, end) {
+            let Some(mut v) = self.map.remove(&k) else {
+                break;
+            };
+            self.account(&v, false);
+            f(&mut v);
+            self.account(&v, true);
+            at = v.end;
+            self.map.insert(k, v);
+            self.merge_below(k, &mut gone);
         }
+        self.merge_below(end, &mut gone);
         gone
     }
 
@@ -399,7 +399,10 @@ impl VmaSet {
         self.data = 0;
         self.locked = 0;
         self.hint = (0, u64::MAX);
-        Gone(core::mem::take(&mut self.map).into_values().collect())
+        Gone {
+            list: LinkedList::new(),
+            _all: core::mem::take(&mut self.map),
+        }
     }
 
     /// Highest address for mappings without a wish.
@@ -447,13 +450,24 @@ pub(super) fn default_top(stack: u64) -> u64 {
 }
 
 /// VMAs taken out. They keep files open, whose release may take other locks:
-/// dropped only after the lock of the VMAs has been released.
+/// dropped only after the lock of the VMAs has been released. No large
+/// allocation even for very many.
 #[derive(Default)]
-pub(super) struct Gone(pub(super) Vec<Vma>);
+pub(super) struct Gone {
+    list: LinkedList<Vma>,
+    /// Only to be dropped.
+    _all: BTreeMap<u64, Vma>,
+}
 
 impl Gone {
+    fn push(&mut self, v: Vma) {
+        // Anonymous memory keeps nothing.
+        if matches!(v.show, Show::File(_)) {
+            self.list.push_back(v);
+        }
+    }
     pub(super) fn append(&mut self, mut other: Gone) {
-        self.0.append(&mut other.0);
+        self.list.append(&mut other.list);
     }
 }
 

@@ -316,10 +316,18 @@ pub(crate) fn alloc_user(n: usize, kind: Kind, zeroed: bool, spare: bool) -> Opt
     Some(Pfn(p))
 }
 
+/// A frame with this many references keeps them for ever, so that the count
+/// cannot run over. Half of what fits leaves room for all that count at once.
+const STUCK: u32 = 1 << 31;
+
 /// One more reference to a guest page; the caller has one or holds the lock of what has.
 pub(crate) fn get(p: Pfn) {
-    let old = desc(p.0).refs.fetch_add(1, Relaxed);
+    let d = desc(p.0);
+    let old = d.refs.fetch_add(1, Relaxed);
     debug_assert!(old > 0, "reference to a free frame");
+    if old >= STUCK {
+        d.refs.store(STUCK, Relaxed);
+    }
 }
 
 /// References to a guest page.
@@ -329,8 +337,12 @@ pub(crate) fn refs(p: Pfn) -> u32 {
 
 /// Drops one reference; whether it was the last, and the frame is the caller's to free.
 fn put_ref(p: Pfn) -> bool {
-    let old = desc(p.0).refs.fetch_sub(1, AcqRel);
+    let d = desc(p.0);
+    let old = d.refs.fetch_sub(1, AcqRel);
     debug_assert!(old > 0, "reference dropped twice");
+    if old >= STUCK {
+        d.refs.store(STUCK, Relaxed);
+    }
     old == 1
 }
 
