@@ -211,3 +211,13 @@ impl Line {
         short(SEQ).store(seq.wrapping_add(2), Release);
     }
 }
+
+/// Rate of the counter in kHz, 0 if not known.
+pub(crate) fn khz() -> u64 {
+    let mult = LINE.lock().mult;
+    if mult == 0 {
+        0
+    } else {
+        (1_000_000 << 32) / mult
+    }
+}

@@ -3,27 +3,20 @@
 //! - [`stub`]: the code inside user processes, and why guests cannot abuse it.
 //!   [`filter`]: its seccomp filters. [`frame`]: the host's signal frames.
 //! - [`switch`]: kernel stacks and the interruptible sleep.
-//! - [`regs`]: words of a [`hal::UserContext`]. [`fpu`]: vector state. [`cpuid`].
-//! - [`clock`]: the clock in the vvar page.
+//! - [`arch`]: [`hal::Arch`]. [`regs`]: words of a [`hal::UserContext`].
+//!   [`fpu`]: vector state. [`signal`]: the guest's signal frames. [`cpuid`].
+//! - [`vdso`]: the object that programs read the clock with, [`clock`]: its data.
 
+mod arch;
 pub(crate) mod clock;
-pub(crate) mod cpuid;
+mod cpuid;
 pub(crate) mod filter;
 pub(crate) mod fpu;
 pub(crate) mod frame;
 pub(crate) mod regs;
+mod signal;
 pub(crate) mod stub;
 pub(crate) mod switch;
+mod vdso;
 
-/// The instruction set. Implements [`hal::Arch`].
-pub struct X86_64 {
-    _private: (),
-}
-
-impl X86_64 {
-    /// Looks at this host's CPU. Lives as long as the process.
-    pub fn detect() -> &'static X86_64 {
-        clock::detect();
-        Box::leak(Box::new(X86_64 { _private: () }))
-    }
-}
+pub use arch::X86_64;
