@@ -13,6 +13,10 @@ pub(crate) fn refuses(nr: u64) -> bool {
     u32::try_from(nr).is_ok_and(makes_objects) && !mm::frame::relieve()
 }
 
+#[allow(
+    non_upper_case_globals,
+    reason = "the numbers are named as the exported headers name them"
+)]
 fn makes_objects(nr: u32) -> bool {
     matches!(
         nr,
