@@ -3,7 +3,7 @@
 //!
 //! Where code runs is told by its stack: kernel stacks lie in the memory file.
 //! Where memory came from is told by its address. So kernel objects always lie
-//! in the memory file, and memory may be freed from either side.
+//! in the memory file, and kernel code may free memory of either kind.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -66,10 +66,12 @@ unsafe impl GlobalAlloc for Allocator {
         if !is_direct_map(ptr.addr()) {
             // SAFETY: not the kernel heap's, so the system's.
             unsafe { System.dealloc(ptr, layout) }
-        } else if !KERNEL_HEAP_LOST.load(Ordering::Relaxed) {
+        } else if use_kernel_heap() {
             // SAFETY: the kernel heap's; the caller's promise.
             unsafe { mm::heap::dealloc(ptr, layout) }
         }
+        // Else it is lost: the heap cannot be entered from a host stack, where
+        // such memory turns up only while a vCPU's thread is started.
     }
 
     #[inline]
@@ -78,7 +80,7 @@ unsafe impl GlobalAlloc for Allocator {
             // SAFETY: not the kernel heap's, so the system's.
             return unsafe { System.realloc(ptr, layout, new_size) };
         }
-        if !KERNEL_HEAP_LOST.load(Ordering::Relaxed) {
+        if use_kernel_heap() {
             // SAFETY: the kernel heap's; the caller's promise.
             return unsafe { mm::heap::realloc(ptr, layout, new_size) };
         }

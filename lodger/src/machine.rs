@@ -1,19 +1,25 @@
 //! Puts a machine together and switches to its boot stack.
 
 use crate::cli::fail;
+use arch_um::{Death, EngineOptions, SeccompEngine, X86_64, Zygote, ZygoteConfig};
 use boot::BootParams;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hal::Engine;
 use hal::cpu::{self, CpuBlock, IRQ_DEVICE, SavedStack, StackHead};
-use host_os::clock;
+use hal::mem::PhysMem;
+use host_os::clock::{self, HostClock};
 use host_os::dir::HostTree;
 use host_os::mem::{BOOT_STACK_ADDR, CPU0_ADDR, MemFile};
 use host_os::platform::{Devs, HostPlatform};
+use host_os::shutdown;
 
-/// The parts that exist when the machine starts.
+/// User processes kept ready for fork and exec.
+const POOL: u32 = 4;
+
+/// The parts that exist before the first thread is started.
 pub struct Host {
     /// Ancestor of the user processes.
-    pub ancestor: Ancestor,
+    pub zygote: Zygote,
     /// Memory file.
     pub memory: MemFile,
     /// Console, streams, events.
@@ -22,17 +28,30 @@ pub struct Host {
     pub trees: Vec<&'static HostTree>,
 }
 
-/// Ancestor of the user processes.
-pub struct Ancestor;
-
 /// Forks the ancestor of the user processes. This process has one thread.
-pub fn spawn_ancestor() -> Ancestor {
-    Ancestor
+pub fn spawn_zygote(memory: &MemFile, ncpus: u32) -> Zygote {
+    shutdown::set_killer(arch_um::kill_all);
+    let config = ZygoteConfig {
+        mem_fd: memory.fd(),
+        ncpus,
+    };
+    Zygote::spawn(&config).unwrap_or_else(|e| fail(&e.to_string()))
 }
 
-fn engine(host: &Host) -> (&'static dyn Engine, &'static dyn hal::Arch) {
-    let _ = (&host.ancestor, host.memory.fd(), clock::start());
-    fail("the engine 'seccomp' is missing in this build")
+/// Someone killed a user process: the machine ends whole.
+fn machine_died(death: Death) {
+    if shutdown::is_ending() {
+        // The machine ends anyway, and took the process along.
+        shutdown::end(shutdown::NOT_STARTED)
+    }
+    let Death { pid, signal } = death;
+    let how = match signal {
+        0 => "ended".to_string(),
+        n => format!("was killed by signal {n}"),
+    };
+    fail(&format!(
+        "process {pid} of the machine {how} from outside; the machine has ended"
+    ))
 }
 
 /// What the boot stack starts with.
@@ -43,18 +62,30 @@ struct Launch {
 
 /// Boots the machine on vCPU 0, embodied by this thread.
 pub fn start(host: Host, params: BootParams) -> ! {
-    let (engine, arch) = engine(&host);
+    clock::start();
+    let options = EngineOptions {
+        pin: true,
+        pool: POOL,
+        frames: host.memory.frames() as u64,
+        clock: &HostClock,
+        machine_died,
+    };
+    let engine =
+        SeccompEngine::start(host.zygote, options).unwrap_or_else(|e| fail(&e.to_string()));
     let platform: &'static HostPlatform = Box::leak(Box::new(HostPlatform {
         mem: host.memory,
         devs: host.devs,
         trees: host.trees,
         engine,
-        arch,
+        arch: X86_64::detect(),
     }));
     let cpu0 = cpu0();
     let queue = platform.devs.queue();
     queue.connect(Box::new(move || engine.interrupt(cpu0, IRQ_DEVICE)));
     if let Err(e) = platform.devs.start() {
+        fail(&e.to_string());
+    }
+    if let Err(e) = engine.adopt_cpu(cpu0) {
         fail(&e.to_string());
     }
     let launch = Box::new(Launch { platform, params });

@@ -1,8 +1,8 @@
 //! `lodger run`: from the command line to a running machine.
 //!
-//! The order matters: check everything that can be wrong; fork the ancestor of
-//! the user processes and the terminal's guardian while there is one thread;
-//! make the memory file; start threads; switch to the boot stack.
+//! The order matters: check everything that can be wrong; make the memory file;
+//! fork the ancestor of the user processes and the terminal's guardian while
+//! there is one thread; start threads; switch to the boot stack.
 
 use crate::bind::{self, Spec};
 use crate::cli::{RunArgs, fail};
@@ -72,14 +72,14 @@ pub fn run(args: RunArgs, signal_mask: u64, closed: [bool; 3]) -> ! {
         cmdline: format!("lodger mem={}M cpus={ncpus} engine=seccomp", mem >> 20),
     };
 
-    let ancestor = machine::spawn_ancestor();
-    let devs = Devs::open(signal_mask, closed).unwrap_or_else(|e| fail(&e.to_string()));
     let memory = MemFile::create(mem, args.memory_file.as_deref())
         .unwrap_or_else(|e| fail(&memory_error(&e, &args.memory_file)));
     crash::set_memory_file(memory.path().map(Path::to_path_buf));
+    let zygote = machine::spawn_zygote(&memory, ncpus);
+    let devs = Devs::open(signal_mask, closed).unwrap_or_else(|e| fail(&e.to_string()));
     machine::start(
         Host {
-            ancestor,
+            zygote,
             memory,
             devs,
             trees,

@@ -382,10 +382,7 @@ impl Inode for HostInode {
         let Some(c) = child.as_any().downcast_ref::<HostInode>() else {
             return false;
         };
-        // Seen lately, and by this name: a file that moved is fresh at its new place only.
-        if self.core.now().wrapping_sub(c.seen.lock().at) < VALID_NS
-            && c.data.is_at(&self.data, name)
-        {
+        if self.core.now().wrapping_sub(c.seen.lock().at) < VALID_NS {
             return true;
         }
         let Ok(path) = self.child_path(name) else {
