@@ -49,12 +49,7 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         if use_kernel_heap() {
-            let p = mm::heap::alloc(layout);
-            if !p.is_null() {
-                // SAFETY: a fresh block of this size.
-                unsafe { p.write_bytes(0, layout.size()) };
-            }
-            p
+            mm::heap::alloc_zeroed(layout)
         } else {
             // SAFETY: the caller's promise.
             unsafe { System.alloc_zeroed(layout) }
