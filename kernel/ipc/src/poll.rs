@@ -83,6 +83,9 @@ pub fn poll_files(items: &mut [PollItem], deadline_ns: Option<u64>) -> Result<us
     let weak = Arc::downgrade(&poller);
     let callback: Weak<dyn WakeCallback> = weak;
     let mut registrations: Vec<Registration> = Vec::new();
+    registrations
+        .try_reserve(items.len())
+        .map_err(|_| Errno::ENOMEM)?;
     let mut register = |owner| registrations.push(Registration::new(owner, callback.clone()));
     let n = look(items, Some(&mut register));
     if n > 0 {

@@ -174,9 +174,12 @@ pub fn sys_close_range(cx: &Ctx, first: u32, last: u32, flags: CloseRangeFlags) 
     }
     let files = cx.files();
     let owner = cx::table_owner(cx);
-    for fd in files.numbers() {
-        if !(first..=last).contains(&(fd as u32)) {
-            continue;
+    let Ok(mut next) = i32::try_from(first) else {
+        return Ok(());
+    };
+    while let Some(fd) = files.next_open(next) {
+        if fd as u32 > last {
+            break;
         }
         if flags.has(CloseRangeFlags::CLOSE_RANGE_CLOEXEC) {
             // It may have been closed by another thread meanwhile.
@@ -184,6 +187,8 @@ pub fn sys_close_range(cx: &Ctx, first: u32, last: u32, flags: CloseRangeFlags) 
         } else if let Ok(file) = files.remove(fd) {
             close_file(file, owner);
         }
+        next = fd + 1;
+        hal::cpu::current_waiter().yield_if_needed();
     }
     Ok(())
 }

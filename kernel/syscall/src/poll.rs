@@ -14,6 +14,11 @@ use task::Ctx;
 use vfs::PollEvents;
 use zerocopy::IntoBytes;
 
+/// Elements copied in at a time.
+const BATCH: usize = 512;
+/// Bytes from `struct pollfd` to `revents`.
+const REVENTS: u64 = 6;
+
 /// A time limit: none, already over, or a deadline of the monotonic clock.
 #[derive(Clone, Copy)]
 pub struct Limit(pub Option<u64>);
@@ -69,18 +74,22 @@ fn poll_fds(cx: &Ctx, fds: Ptr, nfds: u32, limit: Limit) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let mm = mm(cx);
-    let mut list = mm.get_vec::<PollFd>(fds.0, nfds as usize)?;
     let files = cx.files();
-    let mut items: Vec<PollItem> = list
-        .iter()
-        .map(|p| {
+    let mut items: Vec<PollItem> = Vec::new();
+    items
+        .try_reserve_exact(nfds as usize)
+        .map_err(|_| Errno::ENOMEM)?;
+    let entry = |i: usize| fds.0.wrapping_add((i * size_of::<PollFd>()) as u64);
+    while items.len() < nfds as usize {
+        let n = (nfds as usize - items.len()).min(BATCH);
+        for p in mm.get_vec::<PollFd>(entry(items.len()), n)? {
             let file = if p.fd < 0 {
                 None
             } else {
                 files.get_io(p.fd).ok()
             };
             let bad = p.fd >= 0 && file.is_none();
-            PollItem {
+            items.push(PollItem {
                 file,
                 events: PollEvents::from_bits_retain(u32::from(p.events as u16)),
                 revents: if bad {
@@ -88,14 +97,15 @@ fn poll_fds(cx: &Ctx, fds: Ptr, nfds: u32, limit: Limit) -> Result<u64> {
                 } else {
                     PollEvents::empty()
                 },
-            }
-        })
-        .collect();
-    let n = poll_files(&mut items, limit.0)?;
-    for (p, item) in list.iter_mut().zip(&items) {
-        p.revents = item.revents.bits() as i16;
+            });
+        }
     }
-    mm.write(fds.0, list.as_slice().as_bytes())?;
+    let n = poll_files(&mut items, limit.0)?;
+    // Only `revents` is the kernel's to write.
+    for (i, item) in items.iter().enumerate() {
+        let at = entry(i).wrapping_add(REVENTS);
+        mm.put(at, &(item.revents.bits() as i16))?;
+    }
     Ok(n as u64)
 }
 
@@ -148,8 +158,7 @@ fn bit(words: &[u64], fd: usize) -> bool {
 fn select(cx: &Ctx, nfds: i32, addr: [u64; 3], limit: Limit) -> Result<u64> {
     let mut n = usize::try_from(nfds).map_err(|_| Errno::EINVAL)?;
     // Beyond the table nothing is looked at, as on Linux.
-    let top = cx.files().numbers().last().map_or(0, |t| *t as usize + 1);
-    n = n.min(top.next_multiple_of(64).max(64));
+    n = n.min(cx.files().end().next_multiple_of(64).max(64));
     let words = n.div_ceil(64);
     let mm = mm(cx);
     let mut sets = Sets {
@@ -164,6 +173,14 @@ fn select(cx: &Ctx, nfds: i32, addr: [u64; 3], limit: Limit) -> Result<u64> {
     let files = cx.files();
     let mut fds: Vec<usize> = Vec::new();
     let mut items: Vec<PollItem> = Vec::new();
+    let count: usize = sets
+        .bits
+        .iter()
+        .flatten()
+        .map(|w| w.count_ones() as usize)
+        .sum();
+    fds.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    items.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
     for fd in 0..n {
         let mut events = PollEvents::empty();
         for (bits, mask) in sets.bits.iter().zip([READ, WRITE, EXCEPT]) {

@@ -108,6 +108,10 @@ pub trait DeviceHandler: Send + Sync {
     fn event(&self, event: Event);
 }
 
+/// Called when the leader of a session ends, with no lock held; may sleep. The tty layer hangs the
+/// terminal up: SIGHUP and SIGCONT to the foreground group, and the terminal is free again.
+pub type SessionExit = fn(&Arc<crate::Session>);
+
 /// A place for state of a layer above, set once at boot.
 pub type Slot = Once<Arc<dyn Any + Send + Sync>>;
 
@@ -157,6 +161,7 @@ pub struct Kernel {
     pub(crate) dispatch: Once<Dispatch>,
     pub(crate) device_handler: Once<Arc<dyn DeviceHandler>>,
     pub(crate) vdso: Once<VdsoFrames>,
+    pub(crate) session_exit: Once<SessionExit>,
     /// Process whose end ends the machine (the command); 0 = none yet.
     pub main_pid: AtomicI32,
     /// `CLOCK_REALTIME` at boot, in ns since 1970.
@@ -230,6 +235,7 @@ impl Kernel {
             dispatch: Once::new(),
             device_handler: Once::new(),
             vdso: Once::new(),
+            session_exit: Once::new(),
             main_pid: AtomicI32::new(0),
             boot_realtime_ns: clock.realtime_ns().saturating_sub(now_mono),
             log: SpinLock::new(LogRing::default()),
@@ -266,6 +272,10 @@ impl Kernel {
     /// Sets who gets device events; once, at boot.
     pub fn set_device_handler(&self, h: Arc<dyn DeviceHandler>) {
         let _ = self.device_handler.set(h);
+    }
+    /// Sets what happens when the leader of a session ends; once, at boot.
+    pub fn set_session_exit(&self, f: SessionExit) {
+        let _ = self.session_exit.set(f);
     }
     /// Sets the pages of the vDSO; once, at boot.
     pub fn set_vdso(&self, v: VdsoFrames) {

@@ -8,6 +8,7 @@
 //! - [`run`]: the loop a task spends its life in: run guest code, handle its trap.
 //! - [`ctx`]: [`Ctx`], what a system call handler gets.
 //! - [`clone`], [`exec`], [`exit`], [`wait`]: life and death.
+//! - [`start`]: bringing the vCPUs up.
 //! - [`signal`], [`futex`], [`timer`], [`clock`], [`cred`], [`pidfd`], [`oom`].
 //!
 //! # Lock order
@@ -42,6 +43,7 @@ pub mod process;
 pub mod run;
 pub mod sched;
 pub mod signal;
+pub mod start;
 pub mod task;
 pub mod timer;
 pub mod wait;

@@ -146,6 +146,8 @@ pub struct Process {
     pub(crate) timers: ProcessTimers,
     /// Signal for the parent at the end; -1: none (CLONE_THREAD never has one of its own).
     pub(crate) exit_signal: AtomicI32,
+    /// The thread that leads; exec may change it.
+    pub(crate) leader: SpinLock<Weak<Task>, { level::LEAF }>,
     /// Has ended; only the exit status is left.
     pub(crate) zombie: AtomicBool,
     /// Threads that have not ended.
@@ -164,8 +166,6 @@ pub struct Process {
     pub io: [AtomicU64; 6],
     /// Monotonic time of the start, ns.
     pub start_ns: u64,
-    /// State of the ptrace kind; a place, nothing uses it yet.
-    pub(crate) tracer: AtomicI32,
 }
 
 /// Default limits of the first process: (current, maximum) by number.
@@ -232,6 +232,7 @@ impl Process {
             rlimits: SpinLock::new(rlimits),
             timers: ProcessTimers::new(),
             exit_signal: AtomicI32::new(abi::signal::SIGCHLD),
+            leader: SpinLock::new(Weak::new()),
             zombie: AtomicBool::new(false),
             live_threads: AtomicU32::new(0),
             did_exec: AtomicBool::new(false),
@@ -243,7 +244,6 @@ impl Process {
             oom_victim: AtomicBool::new(false),
             io: Default::default(),
             start_ns: kernel.now(),
-            tracer: AtomicI32::new(0),
         })
     }
     /// A reference that owns.
@@ -287,6 +287,10 @@ impl Process {
     /// The thread whose tid is the pid, while it lives or is a zombie.
     pub fn leader(&self) -> Option<Arc<Task>> {
         self.kernel.pids.task(self.pid)
+    }
+    /// As [`Process::leader`], without the table's lock.
+    pub(crate) fn leader_locked(&self) -> Option<Arc<Task>> {
+        self.leader.lock().upgrade()
     }
     /// Some living thread, the leader if possible: for what all threads share in practice.
     pub fn any_thread(&self) -> Option<Arc<Task>> {

@@ -1,10 +1,204 @@
 //! The loop a task spends its life in: run guest code, handle its trap.
+//!
+//! Life of a system call: `Engine::run` returns [`Trap::Syscall`]; the time is
+//! charged; the function of the syscall layer ([`Dispatch`]) gets a [`Ctx`]; its
+//! result goes to the return register; on the way back pending interrupts,
+//! signals and a due change of task are handled ([`prepare_user`]).
 
-use crate::Ctx;
-use abi::Result;
+use crate::signal::deliver::{Handled, Interrupted};
+use crate::task::flag;
+use crate::{Ctx, Kernel, Task, current, exit, sched, signal};
+use abi::signal::{SIGBUS, SIGKILL, SIGSEGV};
+use abi::{Errno, Result, SigInfo};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use hal::arch::SyscallArgs;
+use hal::cpu::{self, IRQ_DEVICE, IRQ_RESCHED, IRQ_TIMER};
+use hal::engine::UserSpace;
+use hal::{Prot, Trap};
+use mm::Mm;
+use mm::aspace::FaultError;
 
 /// Carries out a system call: the function of the syscall layer. The result
 /// goes to the return register unless [`Ctx::keep_regs`] was called. The
 /// restart errors ([`abi::Errno::ERESTARTSYS`] and its kin) are handled by the caller.
 pub type Dispatch = fn(&Ctx, SyscallArgs) -> Result<u64>;
+
+/// Handles interrupts of this vCPU.
+pub(crate) fn interrupts(kernel: &'static Kernel, bits: u32) {
+    kernel.counters.interrupts.fetch_add(1, Ordering::Relaxed);
+    if bits & IRQ_TIMER != 0 {
+        kernel.timers.run();
+        let now = kernel.now();
+        sched::tick(kernel, now);
+        let next = match (kernel.timers.next_deadline(), sched::next_tick(kernel, now)) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        kernel.platform.engine().set_timer(cpu::current_cpu(), next);
+    }
+    if bits & IRQ_RESCHED != 0 {
+        sched::set_need_resched(kernel, cpu::current_cpu().id);
+    }
+    if bits & IRQ_DEVICE != 0 {
+        let mut events = Vec::new();
+        kernel.platform.devices().take_events(&mut events);
+        for e in events {
+            match (e, kernel.device_handler.get()) {
+                (hal::dev::Event::HostSignal(n), _) => {
+                    kernel.signal_main(SigInfo::new(n, signal::SI_KERNEL));
+                }
+                (e, Some(h)) => h.event(e),
+                (_, None) => {}
+            }
+        }
+    }
+}
+
+/// First code of every task but the idle ones.
+pub(crate) extern "C" fn task_entry(_arg: usize) -> ! {
+    sched::finish_switch();
+    let task = current();
+    let entry = task.entry.lock().take();
+    if let Some(f) = entry {
+        f();
+    }
+    // A thread of the kernel may have become a program.
+    if !task.is_kernel() {
+        user_loop(task);
+    }
+    exit::finish(task)
+}
+
+/// First code of the idle tasks.
+pub(crate) extern "C" fn idle_entry(_arg: usize) -> ! {
+    sched::idle_loop(current().kernel)
+}
+
+/// What the loop keeps from one trap to the next.
+struct Space {
+    mm: Arc<Mm>,
+    space: Arc<dyn UserSpace>,
+}
+
+/// Runs the task's program until the task ends. All that it holds is released
+/// when it returns.
+fn user_loop(task: &'static Task) {
+    let kernel = task.kernel;
+    let engine = kernel.platform.engine();
+    let mut space: Option<Space> = None;
+    loop {
+        if prepare_user(task, None) == Handled::Exit {
+            return;
+        }
+        if task.flags.load(Ordering::Relaxed) & flag::NEW_MM != 0 {
+            task.clear_flag(flag::NEW_MM);
+            space = None;
+        }
+        let sp = match &space {
+            Some(s) => s,
+            None => {
+                let Some(mm) = task.mm() else { return };
+                let s = mm.space();
+                space.insert(Space { mm, space: s })
+            }
+        };
+        let now = sched::user_transition(task, true);
+        sched::program_tick(kernel, now);
+        let trap = task.with_regs(|r| engine.run(cpu::current_cpu(), &*sp.space, r));
+        sched::user_transition(task, false);
+        match trap {
+            Trap::Syscall => {
+                let interrupted = syscall(task);
+                if interrupted.is_some() && prepare_user(task, interrupted) == Handled::Exit {
+                    return;
+                }
+            }
+            Trap::PageFault { addr, access } => page_fault(task, &sp.mm, addr, access),
+            Trap::Exception {
+                signo, code, addr, ..
+            } => signal::force(task, SigInfo::fault(signo, code, addr)),
+            Trap::Interrupt => {}
+            Trap::Lost => signal::kill_process(&task.process, SIGKILL),
+        }
+    }
+}
+
+/// Carries out the system call in the registers. Gives what to decide if signals interrupted it.
+fn syscall(task: &'static Task) -> Option<Interrupted> {
+    let kernel = task.kernel;
+    let arch = kernel.platform.arch();
+    kernel.counters.syscalls.fetch_add(1, Ordering::Relaxed);
+    let args = task.with_regs(|r| arch.syscall(r));
+    task.syscall_nr.store(args.nr, Ordering::Relaxed);
+    let result = match kernel.dispatch.get() {
+        Some(dispatch) => dispatch(&Ctx::of(task), args),
+        None => Err(Errno::ENOSYS),
+    };
+    task.syscall_nr.store(u64::MAX, Ordering::Relaxed);
+    if task.flags.load(Ordering::Relaxed) & flag::KEEP_REGS != 0 {
+        task.clear_flag(flag::KEEP_REGS);
+        return None;
+    }
+    match result {
+        Ok(v) => task.with_regs(|r| arch.set_return(r, v)),
+        Err(e) => {
+            if let Some(i) = Interrupted::from_errno(e, args.nr) {
+                task.with_regs(|r| arch.set_return(r, Errno::EINTR.to_return()));
+                return Some(i);
+            }
+            task.with_regs(|r| arch.set_return(r, e.to_return()));
+        }
+    }
+    None
+}
+
+/// Everything that has to happen before guest code runs: interrupts, signals,
+/// the change to another task.
+fn prepare_user(task: &'static Task, mut interrupted: Option<Interrupted>) -> Handled {
+    let kernel = task.kernel;
+    loop {
+        let bits = cpu::current_cpu().take_pending();
+        if bits != 0 {
+            interrupts(kernel, bits);
+        }
+        if task.flags.load(Ordering::Acquire) & (flag::SIGPENDING | flag::EXIT | flag::RESTORE_MASK)
+            != 0
+        {
+            if task.flag(flag::EXIT) {
+                return Handled::Exit;
+            }
+            if signal::deliver::handle(task, interrupted.take()) == Handled::Exit {
+                return Handled::Exit;
+            }
+            // Handlers are set up; what comes from here on is not of this system call.
+            continue;
+        }
+        if sched::misplaced(task) {
+            sched::migrate();
+            continue;
+        }
+        if sched::need_resched(kernel) {
+            sched::schedule();
+            continue;
+        }
+        if let Some(i) = interrupted.take() {
+            // No signal was there after all.
+            i.restart(task);
+        }
+        return Handled::Done;
+    }
+}
+
+fn page_fault(task: &'static Task, mm: &Mm, addr: u64, access: Prot) {
+    let limits = task.process.mm_limits(task);
+    match mm.fault(addr, access, &limits) {
+        Ok(()) => {
+            task.minflt.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(FaultError::Segv(code)) => signal::force(task, SigInfo::fault(SIGSEGV, code, addr)),
+        Err(FaultError::Bus) => signal::force(task, SigInfo::fault(SIGBUS, 2, addr)),
+        Err(FaultError::Oom) => signal::kill_process(&task.process, SIGKILL),
+    }
+}

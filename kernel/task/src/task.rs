@@ -40,6 +40,8 @@ pub(crate) mod state {
     pub const STOPPED: u32 = 4;
     /// Ended; never runs again.
     pub const DEAD: u32 = 8;
+    /// Waits; only the end of the process ends it.
+    pub const KILLABLE: u32 = 16;
 }
 
 /// Bits of [`Task::flags`].
@@ -54,10 +56,12 @@ pub(crate) mod flag {
     pub const EXITING: u32 = 8;
     /// A thread of the kernel: no user mode, no address space.
     pub const KERNEL: u32 = 0x10;
-    /// The host's user process was lost.
-    pub const LOST: u32 = 0x20;
+    /// Called exit; ends on its way to user mode.
+    pub const EXIT: u32 = 0x20;
     /// Forked but never run execve (accounting).
     pub const FORKNOEXEC: u32 = 0x40;
+    /// Runs in another address space than before.
+    pub const NEW_MM: u32 = 0x80;
 }
 
 /// How to continue an interrupted system call through restart_syscall(2).
@@ -135,6 +139,7 @@ pub struct Task {
     /// vfork(2): the parent waits here until exec or exit.
     pub(crate) vfork_done: SpinLock<Option<Arc<VforkWait>>, { level::LEAF }>,
     pub(crate) restart: SpinLock<Option<Restart>, { level::LEAF }>,
+    pub(crate) entry: SpinLock<Option<KernelFn>, { level::LEAF }>,
     /// Monotonic time of the start, ns.
     pub start_ns: u64,
     /// Has left the process's thread list.
@@ -142,11 +147,13 @@ pub struct Task {
 }
 
 /// What a vfork parent waits for.
-#[derive(Default)]
 pub(crate) struct VforkWait {
     pub done: AtomicBool,
-    pub queue: sync::WaitQueue,
+    pub parent: Arc<Task>,
 }
+
+/// What a thread of the kernel does.
+pub(crate) type KernelFn = alloc::boxed::Box<dyn FnOnce() + Send + Sync>;
 
 /// What a new task takes over.
 pub(crate) struct NewTask {
@@ -208,6 +215,7 @@ impl Task {
             exit_status: AtomicI32::new(0),
             vfork_done: SpinLock::new(None),
             restart: SpinLock::new(None),
+            entry: SpinLock::new(None),
             start_ns: now,
             gone: AtomicBool::new(false),
         })
@@ -295,7 +303,7 @@ impl Task {
         match self.state.load(Ordering::Relaxed) {
             state::RUNNING => 'R',
             state::INTERRUPTIBLE => 'S',
-            state::UNINTERRUPTIBLE => 'D',
+            state::UNINTERRUPTIBLE | state::KILLABLE => 'D',
             state::STOPPED => 'T',
             _ => 'Z',
         }

@@ -20,6 +20,8 @@ use sync::timer::{TimerCallback, TimerId};
 
 /// Shortest wait before CPU time is looked at again.
 const CPU_POLL_NS: u64 = 1_000_000;
+/// Shortest time between two interrupts for one timer.
+const MIN_INTERVAL_NS: u64 = 50_000;
 /// Largest overrun that is reported, DELAYTIMER_MAX.
 const OVERRUN_MAX: u64 = i32::MAX as u64;
 
@@ -106,7 +108,7 @@ impl ProcessTimers {
     }
     /// Arms `which` in the queue for what the table says. No lock held.
     fn arm(&self, p: &Arc<Process>, which: Which) {
-        let (clock, at, generation, old) = {
+        let (clock, at, interval, generation, old) = {
             let mut t = self.table.lock();
             t.generation += 1;
             let generation = t.generation;
@@ -117,6 +119,7 @@ impl ProcessTimers {
             (
                 timer.clock.clone(),
                 timer.at,
+                timer.interval,
                 generation,
                 timer.armed.take(),
             )
@@ -131,7 +134,12 @@ impl ProcessTimers {
             which,
             generation,
         };
-        let id = queue.add(look_at(p.kernel, &clock, at), Arc::new(expiry));
+        let mut look = look_at(p.kernel, &clock, at);
+        if interval != 0 && interval < MIN_INTERVAL_NS {
+            // Expires more often than it is worth an interrupt: the rest is overrun.
+            look = look.max(p.kernel.now().saturating_add(MIN_INTERVAL_NS));
+        }
+        let id = queue.add(look, Arc::new(expiry));
         let stale = {
             let mut t = self.table.lock();
             match t.timers.get_mut(&which) {

@@ -24,14 +24,18 @@ impl Table {
     fn get(&self, fd: i32) -> Option<&Arc<File>> {
         self.files.get(usize::try_from(fd).ok()?)?.as_ref()
     }
-    /// Makes room for descriptor `n`.
-    fn grow(&mut self, n: usize) {
+    /// Makes room for descriptor `n`. [`Errno::ENOMEM`].
+    fn grow(&mut self, n: usize) -> Result {
         if n >= self.files.len() {
             let len = (n + 1).next_multiple_of(64);
+            self.files
+                .try_reserve(len - self.files.len())
+                .map_err(|_| Errno::ENOMEM)?;
             self.files.resize(len, None);
             self.used.resize(len / 64, 0);
             self.cloexec.resize(len / 64, 0);
         }
+        Ok(())
     }
     fn lowest_free(&self, min: usize) -> usize {
         let start = min.max(self.first_free);
@@ -50,7 +54,6 @@ impl Table {
         }
     }
     fn put(&mut self, n: usize, file: Arc<File>, cloexec: bool) -> Option<Arc<File>> {
-        self.grow(n);
         self.used[n / 64] |= 1 << (n % 64);
         self.set_cloexec(n, cloexec);
         self.files[n].replace(file)
@@ -125,6 +128,11 @@ impl FdTable {
             drop(file);
             return Err(Errno::EMFILE);
         }
+        if let Err(e) = t.grow(n) {
+            drop(t);
+            drop(file);
+            return Err(e);
+        }
         if min <= t.first_free {
             t.first_free = n + 1;
         }
@@ -146,6 +154,11 @@ impl FdTable {
             return Err(Errno::EBADF);
         }
         let mut t = self.table.lock();
+        if let Err(e) = t.grow(n) {
+            drop(t);
+            drop(file);
+            return Err(e);
+        }
         Ok(t.put(n, file, cloexec))
     }
     /// Takes it out. [`Errno::EBADF`]. The caller then calls [`close_file`].
@@ -196,6 +209,28 @@ impl FdTable {
             .filter(|&n| t.files[n].is_some())
             .map(|n| n as i32)
             .collect()
+    }
+    /// The lowest open number from `min` on.
+    pub fn next_open(&self, min: i32) -> Option<i32> {
+        let min = usize::try_from(min).ok()?;
+        let t = self.table.lock();
+        let mut word = min / 64;
+        let mut mask = !0u64 << (min % 64);
+        while let Some(used) = t.used.get(word) {
+            let open = used & mask;
+            if open != 0 {
+                return Some((word * 64) as i32 + open.trailing_zeros() as i32);
+            }
+            word += 1;
+            mask = !0;
+        }
+        None
+    }
+    /// One more than the highest open number.
+    pub fn end(&self) -> usize {
+        let t = self.table.lock();
+        let last = t.used.iter().rposition(|w| *w != 0);
+        last.map_or(0, |w| (w + 1) * 64 - t.used[w].leading_zeros() as usize)
     }
     /// Whether nothing is open.
     pub fn is_empty(&self) -> bool {

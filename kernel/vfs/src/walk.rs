@@ -337,8 +337,11 @@ pub(crate) fn child(parent: &Path, name: &[u8]) -> Result<Arc<Dentry>> {
     lookup_locked(parent, name)
 }
 
-/// As [`child`]; the caller holds the directory's lock for writing.
+/// As [`child`]; the caller holds the directory's lock for writing. [`Errno::ENOENT`] in a removed directory.
 pub(crate) fn child_locked(parent: &Path, name: &[u8]) -> Result<Arc<Dentry>> {
+    if parent.dentry.is_deleted() {
+        return Err(Errno::ENOENT);
+    }
     match cached(parent, name)? {
         Some(d) => Ok(d),
         None => lookup_locked(parent, name),

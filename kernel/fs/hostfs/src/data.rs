@@ -94,6 +94,11 @@ impl HostData {
         }
         true
     }
+    /// Whether the file was last seen as `name` in `dir`.
+    pub fn is_at(&self, dir: &Arc<HostData>, name: &[u8]) -> bool {
+        let p = self.place.lock();
+        p.dir.as_ref().is_some_and(|d| Arc::ptr_eq(d, dir)) && *p.name == *name
+    }
     /// The file was seen as `name` in `dir`.
     pub fn seen_as(&self, dir: &Arc<HostData>, name: &[u8]) {
         let same =

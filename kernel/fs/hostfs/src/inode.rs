@@ -382,7 +382,10 @@ impl Inode for HostInode {
         let Some(c) = child.as_any().downcast_ref::<HostInode>() else {
             return false;
         };
-        if self.core.now().wrapping_sub(c.seen.lock().at) < VALID_NS {
+        // Seen lately, and by this name: a file that moved is fresh at its new place only.
+        if self.core.now().wrapping_sub(c.seen.lock().at) < VALID_NS
+            && c.data.is_at(&self.data, name)
+        {
             return true;
         }
         let Ok(path) = self.child_path(name) else {

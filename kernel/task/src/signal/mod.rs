@@ -1,7 +1,34 @@
-//! Signals, signal(7): sending, queues, delivery, masks, stops.
+//! Signals, signal(7).
+//!
+//! - [`send`]: sending, permission rules, what a signal does on arrival.
+//! - [`deliver`]: what a task does about its signals on the way to user mode.
+//! - [`mask`]: masks, waiting for signals, alternate stacks, sigreturn.
+//!
+//! Life of a signal: [`send`] takes the process's lock, applies what happens at
+//! once (SIGCONT continues, ignored ones vanish), queues it to the process or a
+//! thread, picks a thread that does not block it, sets that thread's
+//! `SIGPENDING` flag, ends its interruptible wait and kicks it out of user mode.
+//! The thread comes by [`deliver::handle`] before it runs guest code again.
+//!
+//! The flag is set and cleared under the process's lock, from the queues and
+//! the mask ([`recalc`]), so it is never lost.
 
-use crate::{Ctx, Process, Task, level};
-use abi::{Errno, Result, SigAction, SigInfo, SigSet, SigStack};
+pub(crate) mod deliver;
+mod mask;
+pub(crate) mod send;
+
+pub use mask::{
+    altstack, pending, restart_syscall, restore_mask, set_blocked, set_temporary_mask, sigreturn,
+    suspend, timed_wait,
+};
+pub(crate) use send::{force, kill_process};
+pub use send::{kill, queue_info, send_group, send_process, send_task, sigpipe, tgkill};
+
+use crate::process::ProcInner;
+use crate::task::{flag, state};
+use crate::{Ctx, Task, level, sched};
+use abi::signal::*;
+use abi::{Errno, Result, SigAction, SigInfo, SigSet};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use sync::SpinLock;
@@ -17,7 +44,66 @@ pub const SI_QUEUE: i32 = -1;
 /// `si_code` of tgkill(2).
 pub const SI_TKILL: i32 = -6;
 
-/// Queued signals.
+pub(crate) const SA_NOCLDSTOP: u64 = 1;
+pub(crate) const SA_NOCLDWAIT: u64 = 2;
+pub(crate) const SA_ONSTACK: u64 = 0x0800_0000;
+pub(crate) const SA_RESTART: u64 = 0x1000_0000;
+pub(crate) const SA_NODEFER: u64 = 0x4000_0000;
+pub(crate) const SA_RESETHAND: u64 = 0x8000_0000;
+
+/// Signals that can be neither blocked, caught nor ignored.
+pub(crate) const UNBLOCKABLE: SigSet = SigSet::of(SIGKILL).with(SIGSTOP);
+/// Signals that stop by default.
+pub(crate) const STOPS: SigSet = SigSet::of(SIGSTOP)
+    .with(SIGTSTP)
+    .with(SIGTTIN)
+    .with(SIGTTOU);
+/// Signals that are ignored by default.
+const IGNORED: SigSet = SigSet::of(SIGCHLD)
+    .with(SIGCONT)
+    .with(SIGURG)
+    .with(SIGWINCH);
+/// Signals that dump core by default.
+const CORE: SigSet = SigSet::of(SIGQUIT)
+    .with(SIGILL)
+    .with(SIGTRAP)
+    .with(SIGABRT)
+    .with(SIGBUS)
+    .with(SIGFPE)
+    .with(SIGSEGV)
+    .with(SIGXCPU)
+    .with(SIGXFSZ)
+    .with(SIGSYS);
+/// Signals of the program's own making; they are taken before all others.
+const SYNCHRONOUS: SigSet = SigSet::of(SIGSEGV)
+    .with(SIGBUS)
+    .with(SIGILL)
+    .with(SIGTRAP)
+    .with(SIGFPE)
+    .with(SIGSYS);
+
+/// What a signal does by default.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Default_ {
+    Ignore,
+    Stop,
+    Core,
+    Terminate,
+}
+
+pub(crate) fn default_action(signo: i32) -> Default_ {
+    if IGNORED.has(signo) {
+        Default_::Ignore
+    } else if STOPS.has(signo) {
+        Default_::Stop
+    } else if CORE.has(signo) {
+        Default_::Core
+    } else {
+        Default_::Terminate
+    }
+}
+
+/// Queued signals. Standard signals are queued once, real-time ones as often as they are sent.
 #[derive(Default)]
 pub struct Pending {
     queue: VecDeque<SigInfo>,
@@ -28,6 +114,50 @@ impl Pending {
     /// Signals in the queue.
     pub fn set(&self) -> SigSet {
         self.set
+    }
+    /// Entries in the queue (RLIMIT_SIGPENDING).
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+    /// Whether nothing is queued.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty()
+    }
+    /// Queues a signal. `room`: the limit of queued signals is not reached; without room only the fact is
+    /// kept, and [`Errno::EAGAIN`] for a real-time signal that carries information of its sender.
+    pub(crate) fn push(&mut self, info: SigInfo, room: bool) -> Result {
+        let signo = info.signo;
+        if signo < SIGRTMIN && self.set.has(signo) {
+            return Ok(());
+        }
+        let important = signo < SIGRTMIN || info.code >= 0;
+        if room {
+            self.queue.push_back(info);
+        } else if !important {
+            return Err(Errno::EAGAIN);
+        }
+        self.set = self.set.with(signo);
+        Ok(())
+    }
+    /// Takes the next signal of `from`: synchronous ones first, then by number, then by arrival.
+    pub(crate) fn take(&mut self, from: SigSet) -> Option<SigInfo> {
+        let have = SigSet(self.set.0 & from.0);
+        let signo = SigSet(have.0 & SYNCHRONOUS.0).first().or(have.first())?;
+        let at = self.queue.iter().position(|i| i.signo == signo);
+        let info = at
+            .and_then(|i| self.queue.remove(i))
+            .unwrap_or(SigInfo::new(signo, SI_USER));
+        if !self.queue.iter().any(|i| i.signo == signo) {
+            self.set = self.set.without(signo);
+        }
+        Some(info)
+    }
+    /// Forgets all signals of `what`.
+    pub(crate) fn discard(&mut self, what: SigSet) {
+        if self.set.0 & what.0 != 0 {
+            self.set = self.set.minus(what);
+            self.queue.retain(|i| !what.has(i.signo));
+        }
     }
 }
 
@@ -43,10 +173,34 @@ impl SigHand {
             actions: SpinLock::new([SigAction::default(); 64]),
         })
     }
+    /// A copy (fork). `clear`: handlers become default (CLONE_CLEAR_SIGHAND, exec).
+    pub(crate) fn copy(&self, clear: bool) -> Arc<SigHand> {
+        let mut a = *self.actions.lock();
+        if clear {
+            for act in &mut a {
+                let handler = if act.handler == 1 { 1 } else { 0 };
+                *act = SigAction {
+                    handler,
+                    ..SigAction::default()
+                };
+            }
+        }
+        Arc::new(SigHand {
+            actions: SpinLock::new(a),
+        })
+    }
     /// Action of `signo` (1..=64).
     pub fn get(&self, signo: i32) -> SigAction {
-        let i = (signo.max(1) as usize - 1).min(63);
-        self.actions.lock()[i]
+        let i = (signo.clamp(1, 64) - 1) as usize;
+        self.actions.lock().get(i).copied().unwrap_or_default()
+    }
+    pub(crate) fn set(&self, signo: i32, act: SigAction) -> SigAction {
+        let i = (signo.clamp(1, 64) - 1) as usize;
+        let mut a = self.actions.lock();
+        match a.get_mut(i) {
+            Some(e) => core::mem::replace(e, act),
+            None => act,
+        }
     }
     /// Ignored and caught signals (/proc/PID/status).
     pub fn sets(&self) -> (SigSet, SigSet) {
@@ -61,118 +215,74 @@ impl SigHand {
         }
         (ign, caught)
     }
+    /// Whether the signal has no effect: ignored, or default and ignored by default.
+    pub(crate) fn ignores(&self, signo: i32) -> bool {
+        match self.get(signo).handler {
+            0 => default_action(signo) == Default_::Ignore,
+            1 => true,
+            _ => false,
+        }
+    }
 }
 
-/// Sends to a process, from the kernel: no permission check.
-pub fn send_process(p: &Arc<Process>, info: SigInfo) {
-    let _ = (p, info);
+/// Sets or clears a thread's `SIGPENDING` from what is pending. Under the process's lock.
+pub(crate) fn recalc(t: &Task, i: &ProcInner) -> bool {
+    let s = t.sig.lock();
+    let have = s.pending.set().union(i.pending.set());
+    let due = !have.minus(t.blocked()).is_empty()
+        || s.forced.is_some()
+        || i.group_exit.is_some()
+        || i.exec_thread.is_some_and(|x| x != t.tid())
+        || i.stop != crate::process::Stop::Running;
+    if due {
+        t.set_flag(flag::SIGPENDING);
+    } else {
+        t.clear_flag(flag::SIGPENDING);
+    }
+    due
 }
 
-/// Sends to one thread, from the kernel: no permission check.
-pub fn send_task(t: &Arc<Task>, info: SigInfo) {
-    let _ = (t, info);
-}
-
-/// Sends to all members of a process group, from the kernel (terminals). May be called with locks up to
-/// [`sync::level::IPC`] held. Whether there was a member.
-pub fn send_group(kernel: &crate::Kernel, pgid: i32, info: SigInfo) -> bool {
-    let _ = (kernel, pgid, info);
-    false
-}
-
-/// SIGPIPE for the calling thread: a write to a broken pipe or socket.
-pub fn sigpipe(cx: &Ctx) {
-    send_task(
-        &cx.task().arc(),
-        SigInfo::from_process(
-            abi::signal::SIGPIPE,
-            SI_USER,
-            cx.process().pid(),
-            cx.cred().uid,
-            0,
-        ),
-    );
-}
-
-/// A signal caused by the running program itself, which cannot be ignored or blocked: SIGSEGV, SIGBUS, SIGSYS...
-pub fn force(t: &Task, info: SigInfo) {
-    let _ = (t, info);
-}
-
-/// kill(2), every form of `pid`.
-pub fn kill(cx: &Ctx, pid: i32, signo: i32) -> Result {
-    let _ = (cx, pid, signo);
-    Err(Errno::ENOSYS)
-}
-
-/// tgkill(2); `tgid` = `None`: tkill(2).
-pub fn tgkill(cx: &Ctx, tgid: Option<i32>, tid: i32, signo: i32) -> Result {
-    let _ = (cx, tgid, tid, signo);
-    Err(Errno::ENOSYS)
-}
-
-/// rt_sigqueueinfo(2) (`tid` `None`), rt_tgsigqueueinfo(2).
-pub fn queue_info(cx: &Ctx, pid: i32, tid: Option<i32>, info: SigInfo) -> Result {
-    let _ = (cx, pid, tid, info);
-    Err(Errno::ENOSYS)
+/// After a thread has left: whoever is left takes the process's signals.
+pub(crate) fn retarget(i: &ProcInner) {
+    if i.pending.is_empty() {
+        return;
+    }
+    for t in &i.threads {
+        if !i.pending.set().minus(t.blocked()).is_empty() {
+            t.set_flag(flag::SIGPENDING);
+            sched::wake(t, state::INTERRUPTIBLE);
+            sched::notify(t);
+        }
+    }
 }
 
 /// rt_sigaction(2): sets if `new` is there; returns the old action. [`Errno::EINVAL`].
 pub fn action(cx: &Ctx, signo: i32, new: Option<SigAction>) -> Result<SigAction> {
-    let _ = (cx, signo, new);
-    Err(Errno::ENOSYS)
-}
-
-/// Replaces the mask of the calling thread (SIGKILL and SIGSTOP are dropped from it); returns the old one.
-pub fn set_blocked(t: &Task, set: SigSet) -> SigSet {
-    let _ = set;
-    t.blocked()
-}
-
-/// Sets a mask for the rest of this system call (ppoll, pselect, epoll_pwait); it is put back on the
-/// way out, after handlers have been set up if the call ends with EINTR. See [`restore_mask`].
-pub fn set_temporary_mask(t: &Task, set: SigSet) {
-    let _ = (t, set);
-}
-
-/// Puts the mask back at once: the call that had set a temporary one ends without having been interrupted.
-pub fn restore_mask(t: &Task) {
-    let _ = t;
-}
-
-/// Pending signals of thread and process that are blocked: sigpending(2).
-pub fn pending(t: &Task) -> SigSet {
-    t.pending()
-}
-
-/// rt_sigsuspend(2). Never `Ok`.
-pub fn suspend(cx: &Ctx, mask: SigSet) -> Result<u64> {
-    let _ = (cx, mask);
-    Err(Errno::ENOSYS)
-}
-
-/// rt_sigtimedwait(2): `deadline_ns` monotonic, `None` = forever. [`Errno::EAGAIN`] at the deadline, [`Errno::EINTR`].
-pub fn timed_wait(cx: &Ctx, set: SigSet, deadline_ns: Option<u64>) -> Result<SigInfo> {
-    let _ = (cx, set, deadline_ns);
-    Err(Errno::ENOSYS)
-}
-
-/// sigaltstack(2): sets if `new` is there; returns the old one (with SS_ONSTACK if in use).
-pub fn altstack(cx: &Ctx, new: Option<SigStack>) -> Result<SigStack> {
-    let _ = (cx, new);
-    Err(Errno::ENOSYS)
-}
-
-/// rt_sigreturn(2). Replaces the registers.
-pub fn sigreturn(cx: &Ctx) -> Result<u64> {
-    let _ = cx;
-    Err(Errno::ENOSYS)
-}
-
-/// restart_syscall(2).
-pub fn restart_syscall(cx: &Ctx) -> Result<u64> {
-    let _ = cx;
-    Err(Errno::EINTR)
+    if !(1..=64).contains(&signo) || new.is_some() && UNBLOCKABLE.has(signo) {
+        return Err(Errno::EINVAL);
+    }
+    let p = cx.process();
+    let hand = p.sighand();
+    let Some(mut new) = new else {
+        return Ok(hand.get(signo));
+    };
+    new.mask = new.mask.minus(UNBLOCKABLE);
+    let i = p.inner.lock();
+    let old = hand.set(signo, new);
+    drop(i);
+    if hand.ignores(signo) {
+        // Pending ones are discarded, blocked or not.
+        let mut i = p.inner.lock();
+        let set = SigSet::of(signo);
+        i.pending.discard(set);
+        for t in &i.threads {
+            t.sig.lock().pending.discard(set);
+        }
+        for t in &i.threads {
+            recalc(t, &i);
+        }
+    }
+    Ok(old)
 }
 
 /// Whether `signo` is blocked or ignored by the calling thread (terminals ask for SIGTTIN and SIGTTOU).
@@ -194,13 +304,77 @@ impl TaskSignalSource {
 
 impl SignalSource for TaskSignalSource {
     fn take(&self, mask: SigSet) -> Option<SigInfo> {
-        let _ = mask;
-        None
+        deliver::dequeue(&self.task, mask)
     }
     fn pending(&self) -> SigSet {
-        pending(&self.task)
+        let shared = self.task.process.shared_pending();
+        self.task.pending().union(shared)
     }
     fn queue(&self) -> Arc<dyn QueueOwner> {
         self.task.process.signal_events.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rt(signo: i32, value: u64) -> SigInfo {
+        SigInfo::from_process(signo, SI_QUEUE, 1, 0, value)
+    }
+
+    #[test]
+    fn queue_order() {
+        let mut p = Pending::default();
+        for i in [
+            rt(40, 1),
+            rt(34, 2),
+            rt(40, 3),
+            SigInfo::new(SIGUSR1, 0),
+            SigInfo::new(SIGUSR1, 0),
+            SigInfo::new(SIGHUP, 0),
+            SigInfo::new(SIGSEGV, 1),
+        ] {
+            p.push(i, true).unwrap();
+        }
+        let all = SigSet(u64::MAX);
+        let order: alloc::vec::Vec<_> = core::iter::from_fn(|| p.take(all))
+            .map(|i| (i.signo, i.fields[1]))
+            .collect();
+        assert_eq!(
+            order,
+            [
+                (SIGSEGV, 0),
+                (SIGHUP, 0),
+                (SIGUSR1, 0),
+                (34, 2),
+                (40, 1),
+                (40, 3)
+            ]
+        );
+        assert!(p.is_empty());
+    }
+
+    #[test]
+    fn without_room() {
+        let mut p = Pending::default();
+        assert_eq!(p.push(rt(40, 1), false), Err(Errno::EAGAIN));
+        p.push(SigInfo::new(SIGTERM, 0), false).unwrap();
+        p.push(SigInfo::new(41, SI_USER), false).unwrap();
+        assert_eq!(p.len(), 0);
+        assert_eq!(p.take(SigSet(u64::MAX)).map(|i| i.signo), Some(SIGTERM));
+        assert_eq!(p.take(SigSet(u64::MAX)).map(|i| i.signo), Some(41));
+        assert_eq!(p.take(SigSet(u64::MAX)), None);
+    }
+
+    #[test]
+    fn masks_and_discard() {
+        let mut p = Pending::default();
+        p.push(SigInfo::new(SIGTSTP, 0), true).unwrap();
+        p.push(SigInfo::new(SIGINT, 0), true).unwrap();
+        assert_eq!(p.take(SigSet::of(SIGQUIT)), None);
+        p.discard(STOPS);
+        assert_eq!(p.take(SigSet::of(SIGTSTP)), None);
+        assert!(p.take(SigSet::of(SIGINT)).is_some());
     }
 }

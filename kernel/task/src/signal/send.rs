@@ -1,0 +1,327 @@
+//! Sending signals.
+
+use super::{Default_, SI_TKILL, SI_USER, STOPS, SigHand, default_action};
+use crate::exit::{self, cld};
+use crate::process::{ProcInner, Process, Report, Stop};
+use crate::task::{flag, state};
+use crate::{Ctx, Kernel, Task, cred, sched};
+use abi::signal::{SIGCONT, SIGKILL, SIGPIPE};
+use abi::{Errno, Result, SigInfo, SigSet};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+/// To whom within a process.
+#[derive(Clone, Copy)]
+enum To<'a> {
+    Anybody,
+    Thread(&'a Task),
+}
+
+/// Sends to a process, from the kernel: no permission check.
+pub fn send_process(p: &Arc<Process>, info: SigInfo) {
+    let _ = send(p, To::Anybody, info);
+}
+
+/// Sends to one thread, from the kernel: no permission check.
+pub fn send_task(t: &Arc<Task>, info: SigInfo) {
+    let _ = send(&t.process, To::Thread(t), info);
+}
+
+/// Sends to all members of a process group, from the kernel (terminals). May be called with locks up to
+/// [`sync::level::IPC`] held. Whether there was a member.
+pub fn send_group(kernel: &Kernel, pgid: i32, info: SigInfo) -> bool {
+    let members = kernel.pids.group(pgid);
+    for p in &members {
+        send_process(p, info);
+    }
+    !members.is_empty()
+}
+
+/// SIGPIPE for the calling thread: a write to a broken pipe or socket.
+pub fn sigpipe(cx: &Ctx) {
+    let info = SigInfo::from_process(SIGPIPE, SI_USER, cx.process().pid(), cx.cred().uid, 0);
+    send_task(&cx.task().arc(), info);
+}
+
+/// Ends a process with a signal that asks nobody.
+pub(crate) fn kill_process(p: &Process, signo: i32) {
+    exit::start_group_exit(p, signo);
+}
+
+/// A signal caused by the running program itself, which it cannot put off:
+/// blocked or ignored, it kills.
+pub(crate) fn force(t: &Task, info: SigInfo) {
+    let p = &t.process;
+    let hand = p.sighand();
+    let signo = info.signo;
+    let i = p.inner.lock();
+    let act = hand.get(signo);
+    if act.handler == 1 || t.blocked().has(signo) {
+        hand.set(signo, abi::SigAction::default());
+        t.blocked
+            .store(t.blocked().without(signo).0, Ordering::Release);
+    }
+    t.sig.lock().forced = Some(info);
+    t.set_flag(flag::SIGPENDING);
+    drop(i);
+}
+
+/// Queues `info`. [`Errno::EAGAIN`]: too many queued signals.
+fn send(p: &Arc<Process>, to: To<'_>, info: SigInfo) -> Result {
+    let signo = info.signo;
+    if !(1..=64).contains(&signo) {
+        return Ok(());
+    }
+    let hand = p.sighand();
+    let limit = p.rlimit(abi::raw::RLIMIT_SIGPENDING).cur;
+    let mut continued = false;
+    {
+        let mut guard = p.inner.lock();
+        let i = &mut *guard;
+        if i.threads.is_empty() || i.threads.iter().all(|t| t.is_kernel()) {
+            return Ok(());
+        }
+        if signo == SIGKILL {
+            if i.group_exit.is_none() {
+                i.group_exit = Some(SIGKILL);
+                i.stop = Stop::Running;
+            }
+            for t in &i.threads {
+                exit::kick_dying(t);
+            }
+            return Ok(());
+        }
+        if i.group_exit.is_some() {
+            return Ok(());
+        }
+        if STOPS.has(signo) {
+            discard_everywhere(i, SigSet::of(SIGCONT));
+        } else if signo == SIGCONT {
+            discard_everywhere(i, STOPS);
+            continued = continue_group(i);
+        }
+        if !is_ignored(i, &hand, to, signo) {
+            let room = queued(i, to) < limit;
+            match to {
+                To::Anybody => i.pending.push(info, room)?,
+                To::Thread(t) => t.sig.lock().pending.push(info, room)?,
+            }
+            wake_receiver(i, to, signo);
+        }
+    }
+    if continued {
+        exit::notify_parent(p, cld::CONTINUED, SIGCONT);
+    }
+    p.signal_events.wake_key(vfs::PollEvents::IN.bits());
+    Ok(())
+}
+
+fn queued(i: &ProcInner, to: To<'_>) -> u64 {
+    let own = match to {
+        To::Thread(t) => t.sig.lock().pending.len(),
+        To::Anybody => 0,
+    };
+    (i.pending.len() + own) as u64
+}
+
+fn discard_everywhere(i: &mut ProcInner, set: SigSet) {
+    i.pending.discard(set);
+    for t in &i.threads {
+        t.sig.lock().pending.discard(set);
+    }
+}
+
+/// SIGCONT: whether the process was stopped (its parent is to be told).
+fn continue_group(i: &mut ProcInner) -> bool {
+    let was = core::mem::replace(&mut i.stop, Stop::Running);
+    if was == Stop::Running {
+        return false;
+    }
+    for t in &i.threads {
+        sched::wake(t, state::STOPPED);
+    }
+    let stopped = matches!(was, Stop::Stopped(_));
+    if stopped {
+        i.report = Report::Continued;
+    }
+    stopped
+}
+
+/// Whether the signal would do nothing. A blocked signal is kept: its action may change.
+fn is_ignored(i: &ProcInner, hand: &SigHand, to: To<'_>, signo: i32) -> bool {
+    if !hand.ignores(signo) {
+        return false;
+    }
+    let wants = |t: &Task| t.blocked().has(signo) || t.sig.lock().waiting.has(signo);
+    match to {
+        To::Thread(t) => !wants(t),
+        To::Anybody => !i.threads.iter().any(|t| wants(t)),
+    }
+}
+
+/// Chooses who takes the signal and makes that thread look.
+fn wake_receiver(i: &ProcInner, to: To<'_>, signo: i32) {
+    let takes = |t: &Task| {
+        !t.flag(flag::EXITING) && (!t.blocked().has(signo) || t.sig.lock().waiting.has(signo))
+    };
+    let kick = |t: &Task| {
+        if !t.blocked().has(signo) {
+            t.set_flag(flag::SIGPENDING);
+        }
+        sched::wake(t, state::INTERRUPTIBLE);
+        sched::notify(t);
+    };
+    match to {
+        To::Thread(t) => {
+            if takes(t) {
+                kick(t);
+            }
+        }
+        To::Anybody => {
+            // The leader if it can, else a thread that sleeps, else anyone.
+            let mut best: Option<&Arc<Task>> = None;
+            for t in &i.threads {
+                if takes(t) {
+                    if t.is_leader() {
+                        best = Some(t);
+                        break;
+                    }
+                    let idle = t.state.load(Ordering::Relaxed) == state::INTERRUPTIBLE;
+                    if best.is_none() || idle {
+                        best = Some(t);
+                    }
+                }
+            }
+            if let Some(t) = best {
+                kick(t);
+            }
+        }
+    }
+}
+
+/// Whether `cx` may send `signo` to `p`.
+fn permitted(cx: &Ctx, p: &Process, signo: i32) -> bool {
+    if core::ptr::eq(p, &**cx.process()) {
+        return true;
+    }
+    let Some(target) = p.any_thread().or_else(|| p.leader()) else {
+        return false;
+    };
+    cred::may_signal(&cx.cred(), &target.cred())
+        || signo == SIGCONT && p.sid() == cx.process().sid()
+}
+
+fn user_info(cx: &Ctx, signo: i32, code: i32) -> SigInfo {
+    SigInfo::from_process(signo, code, cx.process().pid(), cx.cred().uid, 0)
+}
+
+/// kill(2), every form of `pid`.
+pub fn kill(cx: &Ctx, pid: i32, signo: i32) -> Result {
+    if !(0..=64).contains(&signo) {
+        return Err(Errno::EINVAL);
+    }
+    let pids = &cx.kernel().pids;
+    let info = user_info(cx, signo, SI_USER);
+    let one = |p: &Arc<Process>| -> Result {
+        if !permitted(cx, p, signo) {
+            return Err(Errno::EPERM);
+        }
+        if signo == 0 {
+            return Ok(());
+        }
+        send(p, To::Anybody, info)
+    };
+    let targets = match pid {
+        1.. => {
+            let p = pids.process(pid);
+            // A tid of another thread names its process as well.
+            let p = p.or_else(|| pids.task(pid).map(|t| t.process.clone()));
+            return one(&p.ok_or(Errno::ESRCH)?);
+        }
+        0 => pids.group(cx.process().pgid()),
+        -1 => {
+            let me = cx.process().pid();
+            let mut all = pids.processes();
+            all.retain(|p| p.pid() > 1 && p.pid() != me);
+            all
+        }
+        i32::MIN => return Err(Errno::ESRCH),
+        _ => pids.group(-pid),
+    };
+    if targets.is_empty() {
+        return Err(Errno::ESRCH);
+    }
+    let mut result = Err(Errno::EPERM);
+    for p in &targets {
+        match one(p) {
+            Ok(()) => result = Ok(()),
+            Err(e) if result.is_err() => result = Err(e),
+            Err(_) => {}
+        }
+    }
+    result
+}
+
+fn find_thread(cx: &Ctx, tgid: Option<i32>, tid: i32) -> Result<Arc<Task>> {
+    if tid <= 0 || tgid.is_some_and(|g| g <= 0) {
+        return Err(Errno::EINVAL);
+    }
+    let t = cx.kernel().pids.task(tid).ok_or(Errno::ESRCH)?;
+    if tgid.is_some_and(|g| g != t.process.pid()) {
+        return Err(Errno::ESRCH);
+    }
+    Ok(t)
+}
+
+/// tgkill(2); `tgid` = `None`: tkill(2).
+pub fn tgkill(cx: &Ctx, tgid: Option<i32>, tid: i32, signo: i32) -> Result {
+    let t = find_thread(cx, tgid, tid)?;
+    if !(0..=64).contains(&signo) {
+        return Err(Errno::EINVAL);
+    }
+    if !permitted(cx, &t.process, signo) {
+        return Err(Errno::EPERM);
+    }
+    if signo == 0 || t.gone.load(Ordering::Acquire) {
+        return Ok(());
+    }
+    send(&t.process, To::Thread(&t), user_info(cx, signo, SI_TKILL))
+}
+
+/// rt_sigqueueinfo(2) (`tid` `None`), rt_tgsigqueueinfo(2).
+pub fn queue_info(cx: &Ctx, pid: i32, tid: Option<i32>, info: SigInfo) -> Result {
+    let own = pid == cx.process().pid();
+    // Nobody may pretend to be the kernel or kill(2) towards others.
+    if (info.code >= 0 || info.code == SI_TKILL) && !own {
+        return Err(Errno::EPERM);
+    }
+    let signo = info.signo;
+    if !(0..=64).contains(&signo) {
+        return Err(Errno::EINVAL);
+    }
+    let (p, t) = match tid {
+        Some(tid) => {
+            let t = find_thread(cx, Some(pid), tid)?;
+            (t.process.clone(), Some(t))
+        }
+        None => (cx.kernel().pids.process(pid).ok_or(Errno::ESRCH)?, None),
+    };
+    if !permitted(cx, &p, signo) {
+        return Err(Errno::EPERM);
+    }
+    if signo == 0 {
+        return Ok(());
+    }
+    match &t {
+        Some(t) => send(&p, To::Thread(t), info),
+        None => send(&p, To::Anybody, info),
+    }
+}
+
+/// Wait status of a process that signal `signo` kills.
+pub(crate) fn death_status(p: &Process, signo: i32) -> i32 {
+    let core = default_action(signo) == Default_::Core
+        && p.rlimit(abi::raw::RLIMIT_CORE).cur > 0
+        && p.dumpable.load(Ordering::Relaxed) == 1;
+    signo | if core { 0x80 } else { 0 }
+}
