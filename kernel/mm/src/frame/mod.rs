@@ -127,6 +127,22 @@ pub fn alloc_run(n: usize) -> Option<Pfn> {
     None
 }
 
+/// Pages of the kernel's that hold `bytes` and zeros behind: first frame and
+/// number of pages, for [`crate::Mm::map_special`]. Free them with [`free_run`],
+/// rounded up to a power of two. `None` as for [`alloc_run`], or if `bytes` is empty.
+pub fn alloc_filled(bytes: &[u8]) -> Option<(Pfn, u64)> {
+    let pages = bytes.len().div_ceil(PAGE_SIZE);
+    let run = pages.checked_next_power_of_two().filter(|_| pages > 0)?;
+    let first = alloc_run(run)?;
+    for i in 0..run {
+        zero_frame(first.add(i), 0, PAGE_SIZE);
+    }
+    for (i, page) in bytes.chunks(PAGE_SIZE).enumerate() {
+        write_frame(first.add(i), 0, page);
+    }
+    Some((first, pages as u64))
+}
+
 /// Gives a run back.
 pub fn free_run(first: Pfn, n: usize) {
     free_raw(first, n, Kind::Run);
