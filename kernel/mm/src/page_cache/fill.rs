@@ -35,6 +35,10 @@ impl PageCache {
     /// file. [`Errno::ENOMEM`]; errors of the source. May sleep.
     pub(crate) fn page(&self, index: u64, ahead: Ahead, spare: bool) -> Result<Pinned> {
         loop {
+            // First: pages made ahead (fallocate) may lie behind the end.
+            if index >= self.size_pages() {
+                return Err(Errno::ENXIO);
+            }
             let loading = {
                 let mut pages = self.pages.lock();
                 if let Some(p) = pages.pin(index) {
@@ -45,9 +49,6 @@ impl PageCache {
             if loading {
                 self.wait_loaded(index);
                 continue;
-            }
-            if index >= self.size_pages() {
-                return Err(Errno::ENXIO);
             }
             if self.is_memory() {
                 self.make(index, ahead, spare)?;
