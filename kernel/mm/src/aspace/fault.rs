@@ -202,7 +202,8 @@ impl Mm {
             }
             let mut pages = f.cache.lock_pages();
             let pt = self.pt.lock();
-            let (first, end) = (v.index(f, lo), v.index(f, lo) + ((hi - lo) >> PAGE_SHIFT));
+            let first = v.index(f, lo);
+            let end = (first + ((hi - lo) >> PAGE_SHIFT)).min(f.cache.size_pages());
             pages.for_present(first, end, |i, p| {
                 let a = lo + (i - first) * PAGE;
                 let theirs = pt.get(a).is_none_or(|e| e.owner() != Owner::Anon);
