@@ -576,11 +576,14 @@ impl Ipc {
 
 /// Opens a fifo, fifo(7): waits for the other side unless O_NONBLOCK. Also reopens pipes (/proc/PID/fd).
 /// For [`vfs::device::DeviceTable::set_fifo_open`].
-pub fn open_fifo(inode: &InodeRef, flags: OpenFlags, _cx: &dyn Caller) -> Result<Arc<dyn FileOps>> {
+pub fn open_fifo(inode: &InodeRef, flags: OpenFlags, cx: &dyn Caller) -> Result<Arc<dyn FileOps>> {
     if inode.file_type() != FileType::Fifo {
         return Err(Errno::ENXIO);
     }
-    let slot = inode.fifo_slot().ok_or(Errno::ENXIO)?;
+    let Some(slot) = inode.fifo_slot() else {
+        // A pipe of the host knows how to be opened.
+        return inode.open(inode, flags, cx);
+    };
     let fresh = Pipe::new();
     let pipe = {
         let mut s = slot.lock();

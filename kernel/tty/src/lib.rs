@@ -1,36 +1,41 @@
-//! Terminals: line discipline, pseudo-terminals, the console, job control.
+//! Terminals.
+//!
+//! - [`init`], [`open_streams`], [`mount_devpts`], [`session_info`]: what boot calls.
+//! - [`Terminals`]: the root object; registers the drivers, takes device events.
+//! - [`tty`]: [`Tty`], a terminal: settings, input, output, who controls it.
+//! - [`ldisc`]: the line discipline, a state machine of its own; [`termios`]: settings.
+//! - [`job`]: job control: sessions, foreground groups, hang-up; [`ioctl`]: ioctl_tty(2).
+//! - [`pty`], [`devpts`]: pseudo-terminals. [`console`]: the host terminal.
+//! - [`stream`]: host pipes and files as descriptors 0 to 2.
+//!
+//! Neighbours: `task` (sessions, signals), `vfs` (files, device table), `hal` (console, streams).
+//!
+//! # Lock order
+//! ```text
+//! level IPC    state of one terminal; table of pseudo-terminals. Never two at once
+//!   level TASK and inner   signals to process groups are sent after the lock is released
+//!   level WAIT             wait queues
+//! ```
+//! The host is called with no lock held: [`console`] takes bytes out first.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
 
-use abi::{Errno, Result};
-use alloc::sync::Arc;
-use task::{Ctx, Kernel, Session};
-use vfs::SuperBlock;
-use vfs::file::Caller;
+mod boot;
+pub mod console;
+pub mod devpts;
+pub mod ioctl;
+pub mod job;
+pub mod ldisc;
+pub mod pty;
+mod root;
+pub mod stream;
+pub mod termios;
+#[cfg(test)]
+mod tests;
+pub mod tty;
 
-/// Makes the layer's root object, registers the drivers of /dev/tty, /dev/console,
-/// /dev/ptmx and the pseudo-terminals, and takes device events. Once, at boot.
-pub fn init(kernel: &'static Kernel) {
-    let _ = kernel;
-}
-
-/// devpts for mount(2), a [`vfs::mount::FsType::mount`].
-pub fn mount_devpts(cx: &dyn Caller, source: &[u8], data: &[u8]) -> Result<Arc<dyn SuperBlock>> {
-    let _ = (cx, source, data);
-    Err(Errno::ENODEV)
-}
-
-/// Installs descriptors 0 to 2 of the first program: the host's streams, or the
-/// console, which becomes the controlling terminal of the caller's session with
-/// the caller's process group in the foreground.
-pub fn open_streams(cx: &Ctx) -> Result {
-    let _ = cx;
-    Err(Errno::ENODEV)
-}
-
-/// Device number of a session's controlling terminal and its foreground process group, for /proc.
-pub fn session_info(session: &Session) -> Option<(u64, i32)> {
-    let _ = session;
-    None
-}
+pub use boot::{init, mount_devpts, open_streams};
+pub use job::{session_exit, session_info};
+pub use root::Terminals;
+pub use tty::Tty;
