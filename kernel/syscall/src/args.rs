@@ -71,7 +71,7 @@ word_args! {
     /// A number shown in hexadecimal.
     Hex(u64) |line, v| { line.put(format_args!("{v:#x}")) }
     /// Permission bits.
-    Mode(u32) |line, v| { line.put(format_args!("{:#05o}", v)) }
+    Mode(u32) |line, v| { line.put(format_args!("0{v:03o}")) }
     /// A signal number.
     Sig(i32) |line, v| { line.signal(v) }
     /// A user or group id; −1 is "leave".

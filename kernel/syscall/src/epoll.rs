@@ -1,8 +1,8 @@
 //! Event polling, epoll(7).
 
-use crate::args::{Fd, In, Ptr};
+use crate::args::{Fd, In};
 use crate::cx::{self, mm};
-use crate::flags::{EpollFlags, EpollOp};
+use crate::flags::{EpollEvents, EpollFlags, EpollOp};
 use crate::poll::{Limit, from_ms};
 use abi::io::EpollEvent;
 use abi::time::Timespec;
@@ -50,7 +50,7 @@ pub fn sys_epoll_ctl(cx: &Ctx, epfd: Fd, op: EpollOp, fd: Fd, event: In<EpollEve
     as_epoll(&ep).ok_or(Errno::EINVAL)?.ctl(op?, &target, fd.0)
 }
 
-fn wait(cx: &Ctx, epfd: Fd, events: Ptr, max: i32, limit: Limit) -> Result<usize> {
+fn wait(cx: &Ctx, epfd: Fd, events: EpollEvents, max: i32, limit: Limit) -> Result<usize> {
     let max = usize::try_from(max).map_err(|_| Errno::EINVAL)?;
     if max == 0 || max > i32::MAX as usize / size_of::<EpollEvent>() {
         return Err(Errno::EINVAL);
@@ -65,7 +65,13 @@ fn wait(cx: &Ctx, epfd: Fd, events: Ptr, max: i32, limit: Limit) -> Result<usize
 }
 
 /// Waits for events: `epoll_wait(2)`.
-pub fn sys_epoll_wait(cx: &Ctx, epfd: Fd, events: Ptr, max: i32, timeout: i32) -> Result<usize> {
+pub fn sys_epoll_wait(
+    cx: &Ctx,
+    epfd: Fd,
+    events: EpollEvents,
+    max: i32,
+    timeout: i32,
+) -> Result<usize> {
     wait(cx, epfd, events, max, from_ms(cx, timeout))
 }
 
@@ -73,7 +79,7 @@ pub fn sys_epoll_wait(cx: &Ctx, epfd: Fd, events: Ptr, max: i32, timeout: i32) -
 pub fn sys_epoll_pwait(
     cx: &Ctx,
     epfd: Fd,
-    events: Ptr,
+    events: EpollEvents,
     max: i32,
     timeout: i32,
     mask: In<SigSet>,
@@ -88,7 +94,7 @@ pub fn sys_epoll_pwait(
 pub fn sys_epoll_pwait2(
     cx: &Ctx,
     epfd: Fd,
-    events: Ptr,
+    events: EpollEvents,
     max: i32,
     timeout: In<Timespec>,
     mask: In<SigSet>,

@@ -2,7 +2,7 @@
 
 use crate::args::{Fd, Hex};
 use crate::cx::{self, mm};
-use crate::flags::{FcntlCmd, FlockOp, IoctlCmd};
+use crate::flags::{FcntlArg, FcntlCmd, FlockOp, IoctlCmd};
 use crate::memfd;
 use abi::io::{FOwnerEx, Flock};
 use abi::{Errno, Result};
@@ -17,7 +17,7 @@ type C = FcntlCmd;
 const FD_CLOEXEC: i32 = 1;
 
 /// Works on a descriptor: `fcntl(2)`.
-pub fn sys_fcntl(cx: &Ctx, fd: Fd, cmd: FcntlCmd, arg: Hex) -> Result<u64> {
+pub fn sys_fcntl(cx: &Ctx, fd: Fd, cmd: FcntlCmd, arg: FcntlArg) -> Result<u64> {
     let f = cx::any_file(cx, fd)?;
     let arg = arg.0;
     match cmd.0 {

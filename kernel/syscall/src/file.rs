@@ -21,6 +21,9 @@ pub fn write(cx: &Ctx, f: &File, pos: Option<u64>, src: &mut dyn Source) -> Resu
             cx::send_self(cx, signal::SIGXFSZ);
             Err(Errno::EFBIG)
         }
+        Err(Errno::EPIPE) if net::file::as_socket(f).is_some_and(|s| !s.raises_sigpipe()) => {
+            Err(Errno::EPIPE)
+        }
         r => pipe_signal(cx, r).map(|n| count_write(cx, n)),
     }
 }

@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "a row lists all names, handlers use some")]
 
 use crate::args::Arg;
-use crate::decode::Line;
+use crate::decode::{Describe, Line};
 use abi::raw;
 
 macro_rules! value {
@@ -506,5 +506,143 @@ impl Arg for FutexOp {
         if v & 0x100 != 0 {
             line.text("|FUTEX_CLOCK_REALTIME");
         }
+    }
+}
+
+/// Mode of `open(2)`: means something only if a file may be created.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OpenMode(pub u32);
+
+impl Arg for OpenMode {
+    fn from_reg(v: u64) -> Self {
+        OpenMode(v as u32)
+    }
+    fn show(line: &mut Line<'_>, args: &[u64; 6], i: usize) {
+        const CREATES: u64 = (raw::O_CREAT | (raw::O_TMPFILE & !raw::O_DIRECTORY)) as u64;
+        let flags = i.checked_sub(1).and_then(|f| args.get(f));
+        if flags.is_some_and(|f| f & CREATES != 0) {
+            line.put(format_args!("0{:03o}", args[i] as u32));
+        }
+    }
+}
+
+/// Argument of `fcntl(2)`: what it is depends on the command before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FcntlArg(pub u64);
+
+impl Arg for FcntlArg {
+    fn from_reg(v: u64) -> Self {
+        FcntlArg(v)
+    }
+    fn show(line: &mut Line<'_>, args: &[u64; 6], i: usize) {
+        type C = FcntlCmd;
+        let v = args[i];
+        let cmd = i.checked_sub(1).and_then(|c| args.get(c)).copied();
+        match cmd.unwrap_or(0) as u32 {
+            C::F_GETFD
+            | C::F_GETFL
+            | C::F_GETOWN
+            | C::F_GETSIG
+            | C::F_GETLEASE
+            | C::F_GETPIPE_SZ
+            | C::F_GET_SEALS => {}
+            C::F_SETFD => line.flags(v, &[("FD_CLOEXEC", 1)]),
+            C::F_SETFL => OpenArg::describe(line, v as u32),
+            C::F_GETLK
+            | C::F_SETLK
+            | C::F_SETLKW
+            | C::F_OFD_GETLK
+            | C::F_OFD_SETLK
+            | C::F_OFD_SETLKW => line.structure::<abi::io::Flock>(v),
+            C::F_SETSIG => line.signal(v as i32),
+            C::F_GETOWN_EX
+            | C::F_SETOWN_EX
+            | C::F_GETOWNER_UIDS
+            | C::F_GET_RW_HINT
+            | C::F_SET_RW_HINT => line.pointer(v),
+            _ => line.put(format_args!("{}", v as i32)),
+        }
+    }
+}
+
+/// The descriptors of `poll(2)`; the next argument is their number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PollFds(pub u64);
+
+/// Event bits of poll(2), which epoll(7) shares.
+const POLL_NAMES: &[(&str, u64)] = &[
+    ("POLLIN", 1),
+    ("POLLPRI", 2),
+    ("POLLOUT", 4),
+    ("POLLERR", 8),
+    ("POLLHUP", 0x10),
+    ("POLLNVAL", 0x20),
+    ("POLLRDNORM", 0x40),
+    ("POLLRDBAND", 0x80),
+    ("POLLWRNORM", 0x100),
+    ("POLLWRBAND", 0x200),
+    ("POLLRDHUP", 0x2000),
+];
+
+impl Arg for PollFds {
+    const OUT: bool = true;
+    fn from_reg(v: u64) -> Self {
+        PollFds(v)
+    }
+    fn show(line: &mut Line<'_>, args: &[u64; 6], i: usize) {
+        let n = args.get(i + 1).copied().unwrap_or(0);
+        line.list::<abi::io::PollFd>(args[i], u64::from(n as u32));
+    }
+}
+
+impl Describe for abi::io::PollFd {
+    fn describe(&self, line: &mut Line<'_>) {
+        line.put(format_args!("{{fd={}, events=", self.fd));
+        line.flags(u64::from(self.events as u16), POLL_NAMES);
+        if self.revents != 0 {
+            line.text(", revents=");
+            line.flags(u64::from(self.revents as u16), POLL_NAMES);
+        }
+        line.text("}");
+    }
+}
+
+/// The events that `epoll_wait(2)` gives; the result is their number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EpollEvents(pub u64);
+
+impl Arg for EpollEvents {
+    const OUT: bool = true;
+    fn from_reg(v: u64) -> Self {
+        EpollEvents(v)
+    }
+    fn show(line: &mut Line<'_>, args: &[u64; 6], i: usize) {
+        match line.result() {
+            Ok(n) => line.list::<abi::io::EpollEvent>(args[i], n),
+            Err(_) => line.pointer(args[i]),
+        }
+    }
+}
+
+impl Describe for abi::io::EpollEvent {
+    fn describe(&self, line: &mut Line<'_>) {
+        const NAMES: &[(&str, u64)] = &[
+            ("EPOLLIN", 1),
+            ("EPOLLPRI", 2),
+            ("EPOLLOUT", 4),
+            ("EPOLLERR", 8),
+            ("EPOLLHUP", 0x10),
+            ("EPOLLRDNORM", 0x40),
+            ("EPOLLWRNORM", 0x100),
+            ("EPOLLRDHUP", 0x2000),
+            ("EPOLLEXCLUSIVE", 1 << 28),
+            ("EPOLLWAKEUP", 1 << 29),
+            ("EPOLLONESHOT", 1 << 30),
+            ("EPOLLET", 1 << 31),
+        ];
+        line.text("{events=");
+        line.flags(u64::from(self.events), NAMES);
+        let data = u64::from(self.data[0]) | u64::from(self.data[1]) << 32;
+        line.put(format_args!(", data={data:#x}}}"));
     }
 }

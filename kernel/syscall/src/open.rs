@@ -2,7 +2,7 @@
 
 use crate::args::{DirFd, Fd, In, Mode, PathPtr};
 use crate::cx::{self, CWD, mm};
-use crate::flags::{CloneFlags, CloseRangeFlags, DupFlags, OpenArg, Resource};
+use crate::flags::{CloneFlags, CloseRangeFlags, DupFlags, OpenArg, OpenMode, Resource};
 use abi::io::OpenHow;
 use abi::{Errno, Result};
 use task::Ctx;
@@ -22,18 +22,24 @@ const PATH_FLAGS: OpenFlags = OpenFlags::DIRECTORY
 const OPEN_FLAGS: u32 = 0o3 | 0o37777700;
 
 /// Opens a file: `open(2)`.
-pub fn sys_open(cx: &Ctx, path: PathPtr, flags: OpenArg, mode: Mode) -> Result<i32> {
+pub fn sys_open(cx: &Ctx, path: PathPtr, flags: OpenArg, mode: OpenMode) -> Result<i32> {
     sys_openat(cx, CWD, path, flags, mode)
 }
 
 /// Creates a file: `creat(2)`.
 pub fn sys_creat(cx: &Ctx, path: PathPtr, mode: Mode) -> Result<i32> {
     let flags = OpenFlags::CREAT | OpenFlags::WRONLY | OpenFlags::TRUNC;
-    sys_openat(cx, CWD, path, OpenArg(flags.bits()), mode)
+    sys_openat(cx, CWD, path, OpenArg(flags.bits()), OpenMode(mode.0))
 }
 
 /// Opens a file relative to a directory: `openat(2)`. Unknown flags are ignored.
-pub fn sys_openat(cx: &Ctx, dir: DirFd, path: PathPtr, flags: OpenArg, mode: Mode) -> Result<i32> {
+pub fn sys_openat(
+    cx: &Ctx,
+    dir: DirFd,
+    path: PathPtr,
+    flags: OpenArg,
+    mode: OpenMode,
+) -> Result<i32> {
     let mut flags = OpenFlags::from_bits_retain(flags.0 & OPEN_FLAGS) | OpenFlags::LARGEFILE;
     if flags.contains(OpenFlags::PATH) {
         flags &= PATH_FLAGS;

@@ -2,7 +2,7 @@
 
 use crate::args::{In, Out, Ptr};
 use crate::cx::{self, mm};
-use crate::flags::Resource;
+use crate::flags::{PollFds, Resource};
 use abi::io::PollFd;
 use abi::time::{NSEC_PER_SEC, Timespec, Timeval};
 use abi::{Errno, Result, SigSet};
@@ -54,11 +54,11 @@ pub fn from_ms(cx: &Ctx, ms: i32) -> Limit {
 }
 
 /// Waits for descriptors: `poll(2)`. Interrupted, it goes on with the time that is left.
-pub fn sys_poll(cx: &Ctx, fds: Ptr, nfds: u32, timeout: i32) -> Result<u64> {
+pub fn sys_poll(cx: &Ctx, fds: PollFds, nfds: u32, timeout: i32) -> Result<u64> {
     poll_until(cx, fds, nfds, from_ms(cx, timeout))
 }
 
-fn poll_until(cx: &Ctx, fds: Ptr, nfds: u32, limit: Limit) -> Result<u64> {
+fn poll_until(cx: &Ctx, fds: PollFds, nfds: u32, limit: Limit) -> Result<u64> {
     match poll_fds(cx, fds, nfds, limit) {
         Err(Errno::ERESTARTNOHAND) => {
             cx.task()
@@ -69,7 +69,7 @@ fn poll_until(cx: &Ctx, fds: Ptr, nfds: u32, limit: Limit) -> Result<u64> {
     }
 }
 
-fn poll_fds(cx: &Ctx, fds: Ptr, nfds: u32, limit: Limit) -> Result<u64> {
+fn poll_fds(cx: &Ctx, fds: PollFds, nfds: u32, limit: Limit) -> Result<u64> {
     if u64::from(nfds) > cx::limit(cx, Resource::RLIMIT_NOFILE) {
         return Err(Errno::EINVAL);
     }
@@ -112,7 +112,7 @@ fn poll_fds(cx: &Ctx, fds: Ptr, nfds: u32, limit: Limit) -> Result<u64> {
 /// Waits for descriptors with a signal mask: `ppoll(2)`. The time left is stored.
 pub fn sys_ppoll(
     cx: &Ctx,
-    fds: Ptr,
+    fds: PollFds,
     nfds: u32,
     timeout: Out<Timespec>,
     mask: In<SigSet>,

@@ -2,6 +2,7 @@
 
 use crate::args::{DirFd, Fd, Hex, In, Out, PathPtr, Ptr, StrVec};
 use crate::cx::{self, CWD, mm};
+use crate::decode::WaitStatus;
 use crate::flags::{ArchCode, CloneArg, CloneFlags, ExecFlags, IdType, WaitFlags};
 use abi::process::{CloneArgs, Rusage};
 use abi::{Errno, Result, SigInfo, signal};
@@ -121,7 +122,7 @@ fn options(flags: u32) -> WaitOptions {
 pub fn sys_wait4(
     cx: &Ctx,
     pid: i32,
-    wstatus: Out<i32>,
+    wstatus: Out<WaitStatus>,
     flags: WaitFlags,
     rusage: Out<Rusage>,
 ) -> Result<i32> {
@@ -140,7 +141,7 @@ pub fn sys_wait4(
     let w = task::wait::wait(cx, who, options(flags.0) | WaitOptions::EXITED)?;
     let Some(w) = w else { return Ok(0) };
     let mm = mm(cx);
-    wstatus.put_opt(&mm, &w.status)?;
+    wstatus.put_opt(&mm, &WaitStatus(w.status))?;
     rusage.put_opt(&mm, &w.usage.to_abi())?;
     Ok(w.pid)
 }

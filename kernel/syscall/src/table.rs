@@ -10,7 +10,7 @@ use crate::args::{
     Arg, Bytes, BytesOut, Dev, DirFd, Fd, Hex, Id, In, Iov, IovOut, Mode, Out, PathPtr, Ptr, Sig,
     SockAddr, StrVec,
 };
-use crate::decode::{FdPair, Line};
+use crate::decode::{FdPair, Line, WaitStatus};
 use crate::flags::*;
 use crate::*;
 use abi::io::{EpollEvent, IoVec, MsgHdr, OpenHow};
@@ -136,12 +136,12 @@ macro_rules! absent {
 calls! {
     0 read(fd: Fd, buf: BytesOut, count: u64) => file::sys_read, Full;
     1 write(fd: Fd, buf: Bytes, count: u64) => file::sys_write, Full;
-    2 open(path: PathPtr, flags: OpenArg, mode: Mode) => open::sys_open, Full;
+    2 open(path: PathPtr, flags: OpenArg, mode: OpenMode) => open::sys_open, Full;
     3 close(fd: Fd) => open::sys_close, Full;
     4 stat(path: PathPtr, buf: Out<Stat>) => stat::sys_stat, Full;
     5 fstat(fd: Fd, buf: Out<Stat>) => stat::sys_fstat, Full;
     6 lstat(path: PathPtr, buf: Out<Stat>) => stat::sys_lstat, Full;
-    7 poll(fds: Ptr, nfds: u32, timeout: i32) => poll::sys_poll, Full;
+    7 poll(fds: PollFds, nfds: u32, timeout: i32) => poll::sys_poll, Full;
     8 lseek(fd: Fd, offset: i64, whence: Whence) => file::sys_lseek, Full;
     9 mmap(addr: Ptr, length: u64, prot: ProtArg, flags: MapArg, fd: Fd, offset: Hex) => mem::sys_mmap, Partial("no huge pages");
     10 mprotect(addr: Ptr, len: u64, prot: ProtArg) => mem::sys_mprotect, Full;
@@ -192,10 +192,10 @@ calls! {
     58 vfork() => process::sys_vfork, Full;
     59 execve(path: PathPtr, argv: StrVec, envp: Ptr) => process::sys_execve, Full;
     60 exit(status: i32) => process::sys_exit, Full;
-    61 wait4(pid: i32, wstatus: Out<i32>, options: WaitFlags, rusage: Out<Rusage>) => process::sys_wait4, Full;
+    61 wait4(pid: i32, wstatus: Out<WaitStatus>, options: WaitFlags, rusage: Out<Rusage>) => process::sys_wait4, Full;
     62 kill(pid: i32, sig: Sig) => signal::sys_kill, Full;
     63 uname(buf: Out<Utsname>) => sys::sys_uname, Full;
-    72 fcntl(fd: Fd, cmd: FcntlCmd, arg: Hex) => fcntl::sys_fcntl, Partial("no leases, no F_NOTIFY");
+    72 fcntl(fd: Fd, cmd: FcntlCmd, arg: FcntlArg) => fcntl::sys_fcntl, Partial("no leases, no F_NOTIFY");
     73 flock(fd: Fd, op: FlockOp) => fcntl::sys_flock, Full;
     74 fsync(fd: Fd) => copy::sys_fsync, Full;
     75 fdatasync(fd: Fd) => copy::sys_fdatasync, Full;
@@ -323,7 +323,7 @@ calls! {
     229 clock_getres(clock: ClockId, res: Out<Timespec>) => time::sys_clock_getres, Full;
     230 clock_nanosleep(clock: ClockId, flags: TimerFlags, t: In<Timespec>, remain: Out<Timespec>) => time::sys_clock_nanosleep, Full;
     231 exit_group(status: i32) => process::sys_exit_group, Full;
-    232 epoll_wait(epfd: Fd, events: Ptr, maxevents: i32, timeout: i32) => epoll::sys_epoll_wait, Full;
+    232 epoll_wait(epfd: Fd, events: EpollEvents, maxevents: i32, timeout: i32) => epoll::sys_epoll_wait, Full;
     233 epoll_ctl(epfd: Fd, op: EpollOp, fd: Fd, event: In<EpollEvent>) => epoll::sys_epoll_ctl, Full;
     234 tgkill(tgid: i32, tid: i32, sig: Sig) => signal::sys_tgkill, Full;
     235 utimes(path: PathPtr, times: In<[Timeval; 2]>) => stat::sys_utimes, Full;
@@ -336,7 +336,7 @@ calls! {
     253 inotify_init() => inotify::sys_inotify_init, Full;
     254 inotify_add_watch(fd: Fd, path: PathPtr, mask: InotifyMask) => inotify::sys_inotify_add_watch, Partial("IN_EXCL_UNLINK has no effect");
     255 inotify_rm_watch(fd: Fd, wd: i32) => inotify::sys_inotify_rm_watch, Full;
-    257 openat(dirfd: DirFd, path: PathPtr, flags: OpenArg, mode: Mode) => open::sys_openat, Full;
+    257 openat(dirfd: DirFd, path: PathPtr, flags: OpenArg, mode: OpenMode) => open::sys_openat, Full;
     258 mkdirat(dirfd: DirFd, path: PathPtr, mode: Mode) => names::sys_mkdirat, Full;
     259 mknodat(dirfd: DirFd, path: PathPtr, mode: Mode, dev: Dev) => names::sys_mknodat, Full;
     260 fchownat(dirfd: DirFd, path: PathPtr, owner: Id, group: Id, flags: AtFlags) => stat::sys_fchownat, Full;
@@ -350,7 +350,7 @@ calls! {
     268 fchmodat(dirfd: DirFd, path: PathPtr, mode: Mode) => stat::sys_fchmodat, Full;
     269 faccessat(dirfd: DirFd, path: PathPtr, mode: AccessMode) => stat::sys_faccessat, Full;
     270 pselect6(nfds: i32, readfds: Ptr, writefds: Ptr, exceptfds: Ptr, timeout: Out<Timespec>, sigmask: Ptr) => poll::sys_pselect6, Full;
-    271 ppoll(fds: Ptr, nfds: u32, timeout: Out<Timespec>, sigmask: In<SigSet>, sigsetsize: u64) => poll::sys_ppoll, Full;
+    271 ppoll(fds: PollFds, nfds: u32, timeout: Out<Timespec>, sigmask: In<SigSet>, sigsetsize: u64) => poll::sys_ppoll, Full;
     272 unshare(flags: CloneFlags) => process::sys_unshare, Partial("CLONE_FILES and CLONE_FS; no namespaces");
     273 set_robust_list(head: Ptr, len: u64) => futex::sys_set_robust_list, Full;
     274 get_robust_list(pid: i32, head: Out<u64>, len: Out<u64>) => futex::sys_get_robust_list, Full;
@@ -359,7 +359,7 @@ calls! {
     277 sync_file_range(fd: Fd, offset: i64, nbytes: i64, flags: SyncRangeFlags) => copy::sys_sync_file_range, Full;
     278 vmsplice(fd: Fd, iov: Iov, count: u64, flags: SpliceFlags) => splice::sys_vmsplice, Partial("copies");
     280 utimensat(dirfd: DirFd, path: PathPtr, times: In<[Timespec; 2]>, flags: AtFlags) => stat::sys_utimensat, Full;
-    281 epoll_pwait(epfd: Fd, events: Ptr, maxevents: i32, timeout: i32, sigmask: In<SigSet>, sigsetsize: u64) => epoll::sys_epoll_pwait, Full;
+    281 epoll_pwait(epfd: Fd, events: EpollEvents, maxevents: i32, timeout: i32, sigmask: In<SigSet>, sigsetsize: u64) => epoll::sys_epoll_pwait, Full;
     282 signalfd(fd: Fd, mask: In<SigSet>, sizemask: u64) => eventfd::sys_signalfd, Full;
     283 timerfd_create(clock: ClockId, flags: TimerfdFlags) => eventfd::sys_timerfd_create, Full;
     284 eventfd(count: u32) => eventfd::sys_eventfd, Full;
@@ -409,7 +409,7 @@ calls! {
     438 pidfd_getfd(pidfd: Fd, targetfd: i32, flags: u32) => pidfd::sys_pidfd_getfd, Full;
     439 faccessat2(dirfd: DirFd, path: PathPtr, mode: AccessMode, flags: AccessFlags) => stat::sys_faccessat2, Full;
     440 process_madvise(pidfd: Fd, iov: In<IoVec>, vlen: u64, advice: Madvice, flags: u32) => pidfd::sys_process_madvise, Full;
-    441 epoll_pwait2(epfd: Fd, events: Ptr, maxevents: i32, timeout: In<Timespec>, sigmask: In<SigSet>, sigsetsize: u64) => epoll::sys_epoll_pwait2, Full;
+    441 epoll_pwait2(epfd: Fd, events: EpollEvents, maxevents: i32, timeout: In<Timespec>, sigmask: In<SigSet>, sigsetsize: u64) => epoll::sys_epoll_pwait2, Full;
     452 fchmodat2(dirfd: DirFd, path: PathPtr, mode: Mode, flags: AtFlags) => stat::sys_fchmodat2, Full;
 }
 

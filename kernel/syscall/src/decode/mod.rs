@@ -6,7 +6,7 @@
 
 mod structs;
 
-pub use structs::FdPair;
+pub use structs::{FdPair, WaitStatus};
 
 use crate::table::Row;
 use abi::io::IoVec;
@@ -129,6 +129,25 @@ impl<'a> Line<'a> {
             Some(Ok(v)) if addr != 0 => v.describe(self),
             _ => self.pointer(addr),
         }
+    }
+    /// Appends `n` structures at `addr`.
+    pub fn list<T: FromBytes + IntoBytes + Immutable + Clone + Describe>(
+        &mut self,
+        addr: u64,
+        n: u64,
+    ) {
+        let shown = usize::try_from(n).unwrap_or(usize::MAX).min(SHOWN_ITEMS);
+        let Some(Ok(v)) = self.mm.map(|mm| mm.get_vec::<T>(addr, shown)) else {
+            return self.pointer(addr);
+        };
+        self.text("[");
+        for (i, e) in v.iter().enumerate() {
+            if i > 0 {
+                self.text(", ");
+            }
+            e.describe(self);
+        }
+        self.text(if n > shown as u64 { ", ...]" } else { "]" });
     }
     /// Appends a NULL-terminated vector of strings.
     pub fn string_vec(&mut self, addr: u64) {
@@ -337,6 +356,10 @@ impl Trace {
         };
         line.put(format_args!("{}(", row.name));
         for (i, (d, t)) in row.args.iter().zip(&self.texts).enumerate() {
+            // An argument without text means nothing in this call.
+            if t.as_ref().is_some_and(String::is_empty) {
+                continue;
+            }
             if i > 0 {
                 line.text(", ");
             }
@@ -355,6 +378,7 @@ mod tests {
     use super::*;
     use crate::args::Arg;
     use crate::flags::{CloneArg, FutexOp, MapArg, OpenArg, ProtArg, SockType};
+    use alloc::sync::Arc;
 
     fn show<T: Arg>(v: u64) -> String {
         let mut line = Line::new(None, Ok(0));

@@ -2,7 +2,7 @@
 
 use super::{Describe, Line};
 use crate::flags::OpenArg;
-use abi::io::{EpollEvent, FOwnerEx, Flock, IoVec, MsgHdr, OpenHow, PollFd};
+use abi::io::{FOwnerEx, Flock, IoVec, MsgHdr, OpenHow};
 use abi::process::{
     CapData, CapHeader, CloneArgs, RLIM_INFINITY, Rlimit, Rusage, SchedAttr, Sysinfo, Utsname,
 };
@@ -49,6 +49,38 @@ impl Describe for FdPair {
     }
 }
 
+/// Wait status of wait(2).
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable,
+)]
+#[repr(transparent)]
+pub struct WaitStatus(pub i32);
+
+impl Describe for WaitStatus {
+    fn describe(&self, line: &mut Line<'_>) {
+        let (low, high) = (self.0 & 0x7f, self.0 >> 8 & 0xff);
+        line.text("[{");
+        match self.0 {
+            0xffff => line.text("WIFCONTINUED(s)"),
+            s if s & 0xff == 0x7f => {
+                line.text("WIFSTOPPED(s) && WSTOPSIG(s) == ");
+                line.signal(high);
+            }
+            _ if low == 0 => {
+                line.put(format_args!("WIFEXITED(s) && WEXITSTATUS(s) == {high}"));
+            }
+            s => {
+                line.text("WIFSIGNALED(s) && WTERMSIG(s) == ");
+                line.signal(low);
+                if s & 0x80 != 0 {
+                    line.text(" && WCOREDUMP(s)");
+                }
+            }
+        }
+        line.text("}]");
+    }
+}
+
 macro_rules! describe {
     ($($t:ty: $s:ident => $fmt:literal $(, $e:expr)*;)*) => { $(
         impl Describe for $t {
@@ -67,13 +99,11 @@ describe! {
     Tms: t => "{{tms_utime={}, tms_stime={}, tms_cutime={}, tms_cstime={}}}", t.utime, t.stime, t.cutime, t.cstime;
     Utimbuf: t => "{{actime={}, modtime={}}}", t.actime, t.modtime;
     Timex: t => "{{modes={:#x}, ...}}", t.modes;
-    Stat: s => "{{st_mode={:#o}, st_size={}, ...}}", s.mode, s.size;
-    Statx: s => "{{stx_mask={:#x}, stx_mode={:#o}, stx_size={}, ...}}", s.mask, s.mode, s.size;
+    Stat: s => "{{st_mode=0{:o}, st_size={}, ...}}", s.mode, s.size;
+    Statx: s => "{{stx_mask={:#x}, stx_mode=0{:o}, stx_size={}, ...}}", s.mask, s.mode, s.size;
     Statfs: s => "{{f_type={:#x}, f_bsize={}, f_blocks={}, f_bfree={}, ...}}", s.f_type, s.bsize, s.blocks, s.bfree;
     IoVec: v => "{{iov_base={:#x}, iov_len={}}}", v.base, v.len;
-    EpollEvent: e => "{{events={:#x}, data={:#x}}}", e.events, u64::from(e.data[0]) | u64::from(e.data[1]) << 32;
-    PollFd: p => "{{fd={}, events={:#x}, revents={:#x}}}", p.fd, p.events, p.revents;
-    Flock: l => "{{l_type={}, l_whence={}, l_start={}, l_len={}}}", l.kind, l.whence, l.start, l.len;
+    Flock: l => "{{l_type={}, l_whence={}, l_start={}, l_len={}}}", LOCKS.get(l.kind as usize).unwrap_or(&"?"), WHENCE.get(l.whence as usize).unwrap_or(&"?"), l.start, l.len;
     FOwnerEx: o => "{{type={}, pid={}}}", o.kind, o.pid;
     MsgHdr: m => "{{msg_name={:#x}, msg_iov={:#x}, msg_iovlen={}, msg_controllen={}, msg_flags={:#x}}}", m.name, m.iov, m.iovlen, m.controllen, m.flags;
     Rusage: r => "{{ru_utime={}.{:06}, ru_stime={}.{:06}, ...}}", r.utime.sec, r.utime.usec, r.stime.sec, r.stime.usec;
@@ -83,6 +113,9 @@ describe! {
     CapData: c => "{{effective={:#x}, permitted={:#x}, inheritable={:#x}}}", c.effective, c.permitted, c.inheritable;
     SigStack: s => "{{ss_sp={:#x}, ss_flags={:#x}, ss_size={}}}", s.sp, s.flags, s.size;
 }
+
+const LOCKS: &[&str] = &["F_RDLCK", "F_WRLCK", "F_UNLCK"];
+const WHENCE: &[&str] = &["SEEK_SET", "SEEK_CUR", "SEEK_END"];
 
 impl Describe for Itimerspec {
     fn describe(&self, line: &mut Line<'_>) {
@@ -211,7 +244,7 @@ impl Describe for OpenHow {
         line.text("{flags=");
         OpenArg::describe(line, self.flags as u32);
         line.put(format_args!(
-            ", mode={:#o}, resolve={:#x}}}",
+            ", mode=0{:o}, resolve={:#x}}}",
             self.mode, self.resolve
         ));
     }
