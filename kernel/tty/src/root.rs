@@ -54,6 +54,7 @@ impl Terminals {
         let any: Arc<dyn Any + Send + Sync> = root.clone();
         let _ = kernel.slots.tty.set(any);
         kernel.set_device_handler(root.clone());
+        kernel.set_session_exit(crate::job::session_exit);
         root.register();
         root
     }
