@@ -42,9 +42,10 @@ fn no_write_is_lost_while_a_space_is_forked_and_changed() {
     let stop = Arc::new(AtomicBool::new(false));
     let threads: Vec<_> = (0..3u64)
         .map(|t| {
-            let mm = mm.clone();
+            let (mm, stop) = (mm.clone(), stop.clone());
             std::thread::spawn(move || {
-                for i in 0..50_000u64 {
+                let mut i = 0u64;
+                while !stop.load(Ordering::Relaxed) {
                     let page = (i * 7 + t * 13) % pages;
                     if i % 5 == 0 {
                         mm.update_u32(a + page * PAGE + 4 * t, &mut |v| Some(v + 1))
@@ -52,33 +53,24 @@ fn no_write_is_lost_while_a_space_is_forked_and_changed() {
                     } else {
                         guest_add(&mm, a + page * PAGE + 4 * t).unwrap();
                     }
+                    i += 1;
                 }
+                i
             })
         })
         .collect();
-    let disturber = {
-        let (mm, stop) = (mm.clone(), stop.clone());
-        std::thread::spawn(move || {
-            let mut n = 0u64;
-            while !stop.load(Ordering::Relaxed) {
-                let child = mm.fork().unwrap();
-                let mut b = [0; 4];
-                child.read(a + n % pages * PAGE, &mut b).unwrap();
-                child.write(a + n % pages * PAGE, &b).unwrap();
-                mm.protect(a + n % 100 * PAGE, 50 * PAGE, RW).unwrap();
-                let x = map(&mm, 10 * PAGE);
-                mm.write(x, &[1; 8192]).unwrap();
-                mm.unmap(x, 10 * PAGE).unwrap();
-                n += 1;
-            }
-            n
-        })
-    };
-    for t in threads {
-        t.join().unwrap();
+    for n in 0..500u64 {
+        let child = mm.fork().unwrap();
+        let mut b = [0; 4];
+        child.read(a + n % pages * PAGE, &mut b).unwrap();
+        child.write(a + n % pages * PAGE, &b).unwrap();
+        mm.protect(a + n % 100 * PAGE, 50 * PAGE, RW).unwrap();
+        let x = map(&mm, 10 * PAGE);
+        mm.write(x, &[1; 8192]).unwrap();
+        mm.unmap(x, 10 * PAGE).unwrap();
     }
     stop.store(true, Ordering::Relaxed);
-    assert!(disturber.join().unwrap() > 0);
+    let counts: Vec<u64> = threads.into_iter().map(|t| t.join().unwrap()).collect();
     check_tlb(&mm);
     for t in 0..3u64 {
         let mut sum = 0u64;
@@ -86,7 +78,7 @@ fn no_write_is_lost_while_a_space_is_forked_and_changed() {
             let v: u32 = mm.get(a + p * PAGE + 4 * t).unwrap();
             sum += v as u64;
         }
-        assert_eq!(sum, 50_000, "thread {t}");
+        assert_eq!(sum, counts[t as usize], "thread {t}");
     }
 }
 
