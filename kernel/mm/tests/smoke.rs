@@ -29,6 +29,8 @@ fn fork_shares_until_written() {
         store(&mm, a + i * PAGE, i as u8).unwrap();
     }
     let child = mm.fork().unwrap();
+    // No CPU may write any more, even one that has not heard of the queue.
+    assert_eq!(stale(&mm, a, Prot::WRITE), None);
     check_tlb(&mm);
     check_tlb(&child);
     store(&mm, a, 100).unwrap();

@@ -78,6 +78,13 @@ pub fn store(mm: &Mm, addr: u64, v: u8) -> Result<(), FaultError> {
     touch(mm, addr, Prot::WRITE).map(|p| unsafe { *p = v })
 }
 
+/// What a CPU reaches that has not heard of queued requests yet.
+pub fn stale(mm: &Mm, addr: u64, access: Prot) -> Option<hal::Pfn> {
+    let space = mm.space();
+    let fake = space.as_any().downcast_ref::<FakeSpace>().unwrap();
+    fake.stale_access(addr, access)
+}
+
 /// Checks that every mapping of the host is covered by the page table.
 pub fn check_tlb(mm: &Mm) {
     let space = mm.space();
