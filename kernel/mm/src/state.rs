@@ -41,6 +41,8 @@ pub(crate) struct State {
     pub(crate) mapped: AtomicI64,
     /// The task layer's OOM handler, 0 = none.
     pub(crate) oom: AtomicUsize,
+    /// The task layer's shrinker, 0 = none.
+    pub(crate) shrinker: AtomicUsize,
     /// Serialises reclaim: number of tasks in it.
     pub(crate) reclaiming: AtomicU32,
     pub(crate) buddy: SpinLock<Buddy, { level::FRAME }>,

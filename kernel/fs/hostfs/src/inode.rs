@@ -19,6 +19,8 @@ use vfs::inode::{Attr, DirEmit, InodeRef, NewNode, SetAttr, TimeNs};
 use vfs::state::InodeState;
 use vfs::{FileType, Inode, SuperBlock};
 
+/// How long the host's answer is believed when a file is opened, in ns.
+const OPEN_VALID_NS: u64 = 20_000_000;
 /// A time stamp this close to the moment it was looked at may hide a later change.
 const TICK_NS: i64 = 50_000_000;
 
@@ -142,7 +144,11 @@ impl HostInode {
     }
     /// Asks the host, if its last answer is too old (`always`: anyway).
     pub(crate) fn look(&self, always: bool) -> Result {
-        if !always && self.core.now().wrapping_sub(self.seen.lock().at) < VALID_NS {
+        self.look_within(if always { 0 } else { VALID_NS })
+    }
+    /// Asks the host, if its last answer is older than this.
+    fn look_within(&self, valid_ns: u64) -> Result {
+        if self.core.now().wrapping_sub(self.seen.lock().at) < valid_ns {
             return Ok(());
         }
         match self.core.dir.stat(&self.path()?) {
@@ -434,7 +440,7 @@ impl Inode for HostInode {
         match self.kind {
             FileType::Regular => {
                 // Asks the host for the right now, not at the first read, and sees its latest changes.
-                self.look(true)?;
+                self.look_within(OPEN_VALID_NS)?;
                 if flags.writable() {
                     check_writable(&self.core)?;
                     self.data.open(true)?;

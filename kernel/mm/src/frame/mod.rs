@@ -77,6 +77,7 @@ pub unsafe fn init(platform: &'static dyn Platform) -> Result {
         used: [const { AtomicI64::new(0) }; desc::KINDS],
         mapped: AtomicI64::new(0),
         oom: AtomicUsize::new(0),
+        shrinker: AtomicUsize::new(0),
         reclaiming: AtomicU32::new(0),
         buddy: SpinLock::new(Buddy::new(first as u32, frames as u32)),
         slabs: crate::heap::Slabs::new(),
@@ -157,6 +158,16 @@ pub fn set_oom_handler(h: OomHandler) {
     state().oom.store(h as usize, Relaxed);
 }
 
+/// Frees up to so many kernel objects that can be made again (dentries and
+/// their inodes); how many. Called when page cache reclaim did not free
+/// enough, from any task, with no spin lock held. Set by the task layer.
+pub type Shrinker = fn(usize) -> usize;
+
+/// Sets the shrinker.
+pub fn set_shrinker(s: Shrinker) {
+    state().shrinker.store(s as usize, Relaxed);
+}
+
 /// Whether memory for the kernel itself is short. Calls that make kernel
 /// objects for a guest should then call [`relieve`] and fail with ENOMEM if it cannot help.
 #[inline]
@@ -186,8 +197,9 @@ pub fn trim(keep: usize) {
     }
 }
 
-/// Frees all clean pages of files that nobody maps (drop_caches).
+/// Frees all clean pages of files that nobody maps, and unused objects (drop_caches).
 pub fn drop_caches() {
+    shrink(usize::MAX / 8);
     while crate::page_cache::registry::reclaim(1 << 16) > 0 {}
     trim(0);
 }
@@ -200,9 +212,21 @@ pub(crate) fn trim_if_needed() {
     }
 }
 
-/// Frees page cache. Whether any was freed. May sleep.
+/// Frees page cache, then kernel objects. Whether any was freed. May sleep.
 fn reclaim(n: usize) -> bool {
-    crate::page_cache::registry::reclaim(n) > 0
+    let freed = crate::page_cache::registry::reclaim(n);
+    // A few objects share a frame.
+    freed > 0 && freed >= n || shrink(n.saturating_mul(4)) > 0 || freed > 0
+}
+
+fn shrink(n: usize) -> usize {
+    let s = state().shrinker.load(Relaxed);
+    if s == 0 {
+        return 0;
+    }
+    // SAFETY: only `set_shrinker` stores here, and it stores a `Shrinker`.
+    let shrinker: Shrinker = unsafe { core::mem::transmute::<usize, Shrinker>(s) };
+    shrinker(n)
 }
 
 /// Makes room for `n` more guest frames: reclaims page cache, then calls the
