@@ -14,20 +14,6 @@ const PAGE: usize = hal::PAGE_SIZE;
 
 global_asm!(
     r#"
-    .hidden lodger_vdso_begin
-    .globl lodger_vdso_begin
-    .hidden lodger_vdso_end
-    .globl lodger_vdso_end
-    .hidden lodger_vdso_clock_gettime
-    .globl lodger_vdso_clock_gettime
-    .hidden lodger_vdso_gettimeofday
-    .globl lodger_vdso_gettimeofday
-    .hidden lodger_vdso_time
-    .globl lodger_vdso_time
-    .hidden lodger_vdso_clock_getres
-    .globl lodger_vdso_clock_getres
-    .hidden lodger_vdso_getcpu
-    .globl lodger_vdso_getcpu
     .pushsection .rodata.lodger_vdso,"a",@progbits
     .p2align 4
     .hidden lodger_vdso_begin
