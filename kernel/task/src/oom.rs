@@ -38,6 +38,11 @@ pub fn score(p: &Process) -> u32 {
     ((points + 1000) * 2 / 3).clamp(0, 2000) as u32
 }
 
+/// Gives up to `n` unused dentries and their inodes back.
+pub(crate) fn shrink_caches(n: usize) -> usize {
+    crate::current().kernel.mounts().shared().shrink(n)
+}
+
 /// Kills the process that is worth it most. Whether there is hope that memory comes back.
 pub(crate) fn kill_something() -> bool {
     let kernel = crate::current().kernel;

@@ -32,6 +32,7 @@ pub fn run(
     first: impl FnOnce() + Send + Sync + 'static,
 ) -> Result<core::convert::Infallible> {
     mm::frame::set_oom_handler(oom::kill_something);
+    mm::frame::set_shrinker(oom::shrink_caches);
     let boot_block = boot_block();
     let idle0 = idle_task(kernel, boot_block)?;
     let init = kernel_process(kernel, b"init", None, None, first)?;
