@@ -393,7 +393,7 @@ impl Mm {
         vmas.layout = layout;
     }
 
-    /// Brings all pages of a range in, as far as possible. Takes no lock for long.
+    /// Brings all pages of a range in, as far as possible; a signal ends it. Takes no lock for long.
     pub(super) fn populate(&self, start: u64, end: u64, write: bool) {
         let access = if write { Prot::WRITE } else { Prot::READ };
         let mut at = start;
@@ -403,6 +403,13 @@ impl Mm {
                 return;
             }
             at += PAGE;
+            if at % (256 * PAGE) == 0
+                && hal::cpu::current_stack()
+                    .waiter
+                    .is_some_and(|w| w.interrupted())
+            {
+                return;
+            }
             crate::page_cache::yield_if_needed();
         }
     }
