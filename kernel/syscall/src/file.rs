@@ -8,7 +8,7 @@ use abi::{Errno, Result, signal};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use mm::Mm;
-use mm::io::Source;
+use mm::io::{Sink, Source};
 use mm::user::UserIo;
 use task::Ctx;
 use vfs::{File, FileType, OpenFlags};
@@ -138,8 +138,11 @@ pub fn sys_readv(cx: &Ctx, fd: Fd, iov: IovOut, iovcnt: u64) -> Result<usize> {
     let f = cx::file(cx, fd)?;
     f.check_readable()?;
     let mm = mm(cx);
-    f.read(cx, &mut vectors(&mm, iov.0, iovcnt)?)
-        .map(|n| count_read(cx, n))
+    let mut io = vectors(&mm, iov.0, iovcnt)?;
+    if Sink::remaining(&io) == 0 {
+        return Ok(0);
+    }
+    f.read(cx, &mut io).map(|n| count_read(cx, n))
 }
 
 /// Writes from several buffers: `writev(2)`.
@@ -147,7 +150,11 @@ pub fn sys_writev(cx: &Ctx, fd: Fd, iov: Iov, iovcnt: u64) -> Result<usize> {
     let f = cx::file(cx, fd)?;
     f.check_writable()?;
     let mm = mm(cx);
-    write(cx, &f, None, &mut vectors(&mm, iov.0, iovcnt)?)
+    let mut io = vectors(&mm, iov.0, iovcnt)?;
+    if Source::remaining(&io) == 0 {
+        return Ok(0);
+    }
+    write(cx, &f, None, &mut io)
 }
 
 /// Reads into several buffers at an offset: `preadv(2)`. The low word holds the whole offset.

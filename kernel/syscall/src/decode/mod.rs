@@ -378,7 +378,6 @@ mod tests {
     use super::*;
     use crate::args::Arg;
     use crate::flags::{CloneArg, FutexOp, MapArg, OpenArg, ProtArg, SockType};
-    use alloc::sync::Arc;
 
     fn show<T: Arg>(v: u64) -> String {
         let mut line = Line::new(None, Ok(0));
