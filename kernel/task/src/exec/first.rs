@@ -33,9 +33,7 @@ pub(crate) fn run(cx: &Ctx, argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) {
         alloc::string::String::from_utf8_lossy(&name)
     );
     if let Ok(f) = cx.file(2) {
-        let _ = f
-            .ops
-            .write(&f, cx, 0, &mut SliceSource::new(line.as_bytes()));
+        let _ = f.write(cx, &mut SliceSource::new(line.as_bytes()));
     }
     let code = if e == Errno::ENOENT || e == Errno::ENOTDIR {
         127
