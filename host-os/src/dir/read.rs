@@ -195,7 +195,11 @@ impl HostTree {
         // Most attributes are absent or short.
         let mut buf = buffer(256)?;
         loop {
-            let r = self.at(path, |dir, name| by_path(dir, name, &mut buf));
+            let r = self.at(path, |dir, name| {
+                // The call wants more than an O_PATH descriptor: the top by name.
+                let name = if name.is_empty() { c"." } else { name };
+                by_path(dir, name, &mut buf)
+            });
             let r = match r {
                 Err(Errno::ENOSYS) => self.xattr_by_fd(path, &mut buf, &by_fd)?,
                 Ok(n) => Ok(Some(n)),

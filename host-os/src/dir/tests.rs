@@ -349,6 +349,11 @@ fn extended_attributes() {
         Err(Errno::ENODATA | Errno::EOPNOTSUPP)
     ));
     assert!(h.list_xattr(b"f").is_ok());
+    assert!(matches!(
+        h.get_xattr(b"", b"user.lodger"),
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP)
+    ));
+    assert!(h.list_xattr(b"").is_ok());
     assert_eq!(h.get_xattr(b"f", &[b'x'; 300]), Err(Errno::ERANGE));
     assert_eq!(h.get_xattr(b"none", b"user.a"), Err(Errno::ENOENT));
 }
