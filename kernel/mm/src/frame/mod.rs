@@ -182,19 +182,32 @@ pub fn relieve() -> bool {
     !pressure() || make_room_until(256, &|| !pressure())
 }
 
-/// Gives free memory beyond `keep` frames that the host still holds for us back to it. For the idle loop and
-/// /proc/sys/vm/drop_caches. May take long; no spin lock held.
+/// Free frames that the host still holds memory for.
+pub fn dirty_free() -> usize {
+    state().dirty_free.load(Relaxed)
+}
+
+/// Gives free memory beyond `keep` frames that the host still holds for us back to it. May take long; no spin lock held.
 pub fn trim(keep: usize) {
+    while trim_step(keep) {}
+}
+
+/// A step of [`trim`], up to 16 MiB; `false`: there is nothing more to do. For the idle loop.
+pub fn trim_step(keep: usize) -> bool {
     let st = state();
-    let Some(platform) = st.platform else { return };
-    while st.dirty_free.load(Relaxed) > keep {
-        let Some((pfn, n)) = st.buddy.lock().take_for_trim() else {
-            return;
-        };
-        platform.mem().discard(Pfn(pfn), n);
-        desc::mark_clean(pfn, n);
-        st.buddy.lock().give(pfn, n);
+    let Some(platform) = st.platform else {
+        return false;
+    };
+    if dirty_free() <= keep {
+        return false;
     }
+    let Some((pfn, n)) = st.buddy.lock().take_for_trim() else {
+        return false;
+    };
+    platform.mem().discard(Pfn(pfn), n);
+    desc::mark_clean(pfn, n);
+    st.buddy.lock().give(pfn, n);
+    true
 }
 
 /// Frees all clean pages of files that nobody maps, and unused objects (drop_caches).
