@@ -226,24 +226,40 @@ impl DentryCache {
             }
         }
     }
-    /// Evicts up to `n` unused dentries.
+    /// Evicts up to `n` unused dentries. What was used lately goes only if nothing else is left.
     pub fn shrink(&self, n: usize) -> usize {
         let mut freed = 0;
-        // Two rounds: the first may only clear the bits of recent use.
-        for _ in 0..2 {
+        let mut idle_rounds = 0;
+        // A round without success may have cleared bits of recent use, or freed
+        // entries of directories that can go now.
+        while freed < n && idle_rounds < 2 {
+            let before = freed;
             for shard in &self.shards {
-                let mut out = Vec::with_capacity(64);
-                {
-                    let mut shard = shard.lock();
-                    let steps = shard.slots.len();
-                    shard.sweep(steps, (n - freed).min(64), &mut out);
-                }
-                freed += out.len();
-                self.count.fetch_sub(out.len(), Ordering::Relaxed);
-                drop(out);
+                freed += self.shrink_shard(shard, n - freed);
                 if freed >= n {
-                    return freed;
+                    break;
                 }
+            }
+            idle_rounds = if freed == before { idle_rounds + 1 } else { 0 };
+        }
+        freed
+    }
+    fn shrink_shard(&self, shard: &SpinLock<Shard, { level::DENTRY }>, n: usize) -> usize {
+        let mut freed = 0;
+        while freed < n {
+            let max = (n - freed).min(64);
+            let mut out = Vec::with_capacity(max);
+            {
+                let mut shard = shard.lock();
+                let steps = shard.slots.len();
+                shard.sweep(steps, max, &mut out);
+            }
+            let got = out.len();
+            self.count.fetch_sub(got, Ordering::Relaxed);
+            freed += got;
+            drop(out);
+            if got < max {
+                break;
             }
         }
         freed
