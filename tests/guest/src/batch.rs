@@ -31,6 +31,8 @@ fn parse(args: &[String]) -> Option<Options> {
 
 pub fn main(args: &[String]) -> i32 {
     let Some(o) = parse(args) else { return 64 };
+    // Orphans of a test become our children, so that sweep() finds them.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
     let mut code = 0;
     for name in &o.names {
         if crate::find(name).is_none() {
@@ -85,6 +87,7 @@ fn one(name: &str, o: &Options) -> String {
     };
     // What the test left behind dies with it, so that the next one starts alone.
     unsafe { libc::kill(-pid, libc::SIGKILL) };
+    sweep();
     if std::fs::remove_dir_all(&dir).is_err() {
         let _ = std::process::Command::new("/bin/chmod")
             .args(["-R", "u+rwx", &dir])
@@ -92,6 +95,31 @@ fn one(name: &str, o: &Options) -> String {
         let _ = std::fs::remove_dir_all(&dir);
     }
     how
+}
+
+/// Kills and collects the children that a test left behind.
+fn sweep() {
+    let me = std::process::id().to_string();
+    for _ in 0..50 {
+        let mut found = false;
+        for e in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = e.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else {
+                continue;
+            };
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            if stat
+                .rsplit_once(") ")
+                .is_some_and(|(_, r)| r.split(' ').nth(1) == Some(&me))
+            {
+                found = true;
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+                unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+            }
+        }
+        if !found {
+            return;
+        }
+    }
 }
 
 fn child(name: &str, dir: &str, uid: Option<u32>, exe: &std::ffi::CStr) -> ! {
