@@ -282,4 +282,11 @@ impl Streams for HostStreams {
             _ => Err(Errno::ESPIPE),
         }
     }
+
+    fn truncate(&self, i: u32, size: u64) -> Result<(), Errno> {
+        match self.get(i)?.kind {
+            StreamKind::File => fd::ftruncate(i as i32, size).map_err(errno),
+            _ => Err(Errno::EINVAL),
+        }
+    }
 }

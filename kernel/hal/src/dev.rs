@@ -74,6 +74,10 @@ pub trait Streams: Send + Sync {
     fn watch(&self, i: u32, read: bool, write: bool);
     /// lseek on a File.
     fn seek(&self, i: u32, offset: i64, whence: u32) -> Result<u64, Errno>;
+    /// ftruncate on a File that is open for writing (`> /dev/stdout`).
+    fn truncate(&self, _i: u32, _size: u64) -> Result<(), Errno> {
+        Err(Errno::EPERM)
+    }
 }
 
 /// A device event.

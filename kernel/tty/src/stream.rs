@@ -3,6 +3,7 @@
 
 use crate::root::Terminals;
 use crate::tty::{READABLE, WRITABLE};
+use abi::stat::makedev;
 use abi::{Errno, Result};
 use alloc::format;
 use alloc::sync::{Arc, Weak};
@@ -22,6 +23,14 @@ use vfs::{
 
 /// Bytes moved at a time.
 const CHUNK: usize = 64 << 10;
+/// Memory devices of the host that have the same meaning inside: minor number, name.
+const DEVICES: &[(u32, &[u8])] = &[
+    (3, b"/dev/null"),
+    (5, b"/dev/zero"),
+    (7, b"/dev/full"),
+    (8, b"/dev/random"),
+    (9, b"/dev/urandom"),
+];
 
 /// Readiness of one stream.
 pub(crate) struct Stream {
@@ -97,17 +106,17 @@ impl Inode for StreamInode {
             .stat(self.stream.index)
             .map_or(0, |s| s.ino)
     }
-    /// Nothing of the host's changes; times that programs set by habit are ignored.
+    /// A file that the machine was given for writing may be truncated; else nothing of the host's changes.
     fn set_attr(&self, set: &SetAttr) -> Result {
-        if set.size == Some(0) && self.kind != FileType::Regular {
-            return Ok(());
+        match set.size {
+            Some(size) => self.stream.host.truncate(self.stream.index, size),
+            None => Err(Errno::EPERM),
         }
-        Err(Errno::EPERM)
     }
     fn as_any(&self) -> &dyn Any {
         self
     }
-    /// Opened again through /proc/PID/fd. A file keeps one position for all.
+    /// Opened again through /proc/PID/fd: a description with a position of its own.
     fn open(
         &self,
         _this: &InodeRef,
@@ -119,13 +128,18 @@ impl Inode for StreamInode {
             return Err(Errno::EACCES);
         }
         let inode = self.this.upgrade().ok_or(Errno::ENXIO)?;
-        Ok(Arc::new(StreamFile { inode }))
+        Ok(Arc::new(StreamFile {
+            inode,
+            inherited: false,
+        }))
     }
 }
 
 /// An open stream.
 pub struct StreamFile {
     inode: Arc<StreamInode>,
+    /// As the machine was started with it: it shares the host's file position.
+    inherited: bool,
 }
 
 impl StreamFile {
@@ -141,6 +155,9 @@ impl StreamFile {
     fn offset(&self, f: &File, pos: u64) -> Option<u64> {
         if !self.is_file() {
             return None;
+        }
+        if !self.inherited {
+            return Some(pos);
         }
         f.pos.try_lock().map(|_| pos)
     }
@@ -250,6 +267,13 @@ impl FileOps for StreamFile {
         Some(match self.inode.kind {
             FileType::Fifo => format!("pipe:[{ino}]").into_bytes(),
             FileType::Socket => format!("socket:[{ino}]").into_bytes(),
+            FileType::Char => {
+                let rdev = self.inode.attr().map_or(0, |a| a.rdev);
+                match DEVICES.iter().find(|(minor, _)| makedev(1, *minor) == rdev) {
+                    Some((_, name)) => name.to_vec(),
+                    None => format!("host:[{}]", self.stream().index).into_bytes(),
+                }
+            }
             _ => format!("host:[{}]", self.stream().index).into_bytes(),
         })
     }
@@ -301,6 +325,7 @@ impl Terminals {
             });
             let ops = Arc::new(StreamFile {
                 inode: inode.clone(),
+                inherited: true,
             });
             let file = File::new(ops, inode.clone(), None, inode.access, cred.clone());
             seen.push((stat.dev, stat.ino, file.clone()));
