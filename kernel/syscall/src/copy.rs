@@ -3,7 +3,7 @@
 use crate::args::{Fd, Out};
 use crate::cx::{self, mm};
 use crate::file::{file_room, pipe_signal, write};
-use crate::flags::{Fadvice, FallocFlags, SyncRangeFlags};
+use crate::flags::{Fadvice, FallocFlags, SyncRangeFlags, Whence};
 use abi::io::MAX_RW_COUNT;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
@@ -87,7 +87,8 @@ pub fn sys_copy_file_range(
     let input = cx::file(cx, fd_in)?;
     let output = cx::file(cx, fd_out)?;
     let mm = mm(cx);
-    let own = |f: &File| *f.pos.lock();
+    // By the file's own seek: a host stream's position is the host's.
+    let own = |f: &File| f.seek(0, Whence::SEEK_CUR);
     let from = offset_in(&mm, off_in)?;
     let to = offset_in(&mm, off_out)?;
     if flags != 0 {
@@ -107,8 +108,8 @@ pub fn sys_copy_file_range(
         return Err(Errno::EBADF);
     }
     let len = bounded(len)?;
-    let mut src = from.unwrap_or_else(|| own(&input));
-    let mut dst = to.unwrap_or_else(|| own(&output));
+    let mut src = from.map_or_else(|| own(&input), Ok)?;
+    let mut dst = to.map_or_else(|| own(&output), Ok)?;
     if src.checked_add(len as u64).is_none() || dst.checked_add(len as u64).is_none() {
         return Err(Errno::EOVERFLOW);
     }
@@ -123,12 +124,12 @@ pub fn sys_copy_file_range(
     if from.is_some() {
         offset_out(&mm, off_in, Some(src))?;
     } else {
-        *input.pos.lock() = src;
+        input.seek(src as i64, Whence::SEEK_SET)?;
     }
     if to.is_some() {
         offset_out(&mm, off_out, Some(dst))?;
     } else {
-        *output.pos.lock() = dst;
+        output.seek(dst as i64, Whence::SEEK_SET)?;
     }
     Ok(done)
 }
