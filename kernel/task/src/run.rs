@@ -88,6 +88,8 @@ fn user_loop(task: &'static Task) {
     let kernel = task.kernel;
     let engine = kernel.platform.engine();
     let mut space: Option<Space> = None;
+    // The first program's exec was no system call: the first one's result is stored.
+    task.clear_flag(flag::KEEP_REGS);
     loop {
         if prepare_user(task, None) == Handled::Exit {
             return;
