@@ -9,7 +9,7 @@ use hal::cpu::{self, CpuBlock, IRQ_DEVICE, SavedStack, StackHead};
 use hal::mem::PhysMem;
 use host_os::clock::{self, HostClock};
 use host_os::dir::HostTree;
-use host_os::mem::{BOOT_STACK_ADDR, CPU0_ADDR, MemFile};
+use host_os::mem::{BOOT_STACK_ADDR, CPU0_ADDR, MemFile, text};
 use host_os::platform::{Devs, HostPlatform};
 use host_os::shutdown;
 
@@ -35,7 +35,15 @@ pub fn spawn_zygote(memory: &MemFile, ncpus: u32) -> Zygote {
         mem_fd: memory.fd(),
         ncpus,
     };
-    Zygote::spawn(&config).unwrap_or_else(|e| fail(&e.to_string()))
+    Zygote::spawn(&config).unwrap_or_else(|e| fail(&explain(&e)))
+}
+
+/// Why the engine does not start, with the host's words.
+fn explain(e: &arch_um::Error) -> String {
+    match e {
+        arch_um::Error::Host(what, e) => format!("cannot {what}: {}", text(*e)),
+        e => e.to_string(),
+    }
 }
 
 /// Someone killed a user process: the machine ends whole.
@@ -70,8 +78,7 @@ pub fn start(host: Host, params: BootParams) -> ! {
         clock: &HostClock,
         machine_died,
     };
-    let engine =
-        SeccompEngine::start(host.zygote, options).unwrap_or_else(|e| fail(&e.to_string()));
+    let engine = SeccompEngine::start(host.zygote, options).unwrap_or_else(|e| fail(&explain(&e)));
     let platform: &'static HostPlatform = Box::leak(Box::new(HostPlatform {
         mem: host.memory,
         devs: host.devs,
@@ -86,7 +93,7 @@ pub fn start(host: Host, params: BootParams) -> ! {
         fail(&e.to_string());
     }
     if let Err(e) = engine.adopt_cpu(cpu0) {
-        fail(&e.to_string());
+        fail(&explain(&e));
     }
     let launch = Box::new(Launch { platform, params });
     switch_to_boot_stack(cpu0, launch)
