@@ -56,6 +56,13 @@ const START_TIMEOUT_NS: u64 = 10_000_000_000;
 
 /// Process group of the user processes, 0 before there is one.
 static GROUP: AtomicI32 = AtomicI32::new(0);
+/// [`kill_all`] has been called.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Whether the machine is at its end.
+pub(crate) fn is_ending() -> bool {
+    ENDING.load(Ordering::SeqCst)
+}
 
 /// What the user processes are made from.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +84,7 @@ pub struct Zygote {
 /// Ends every user process of this process's machine at once. For every way
 /// out; also in signal handlers and after a crash.
 pub fn kill_all() {
+    ENDING.store(true, Ordering::SeqCst);
     let group = GROUP.load(Ordering::Acquire);
     if group > 0 {
         let _ = task::kill(-group, libc::SIGKILL);

@@ -214,10 +214,13 @@ impl Process {
         time::futex_wake(&self.dead_word, u32::MAX);
     }
 
-    /// Waits until the host process is gone, and with it its memory.
+    /// Waits until the host process is gone, and with it its memory; or until
+    /// the whole machine is at its end, when nobody watches any more.
     pub(crate) fn wait_until_dead(&self) {
-        while self.dead_word.load(SeqCst) == 0 {
-            let _ = time::futex_wait(&self.dead_word, 0, None);
+        const LOOK_NS: u64 = 20_000_000;
+        while self.dead_word.load(SeqCst) == 0 && !crate::zygote::is_ending() {
+            let until = time::monotonic_ns() + LOOK_NS;
+            let _ = time::futex_wait(&self.dead_word, 0, Some(until));
         }
     }
 

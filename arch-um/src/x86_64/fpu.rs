@@ -27,7 +27,13 @@ pub(crate) struct XState {
     pub size: usize,
     /// Components that may be in use.
     pub features: u64,
+    /// Length and offset of the components from number 2 on. Kept, because
+    /// CPUID is slow in virtual machines.
+    parts: [(u32, u32); PARTS],
 }
+
+/// Components looked at; later ones are for the host's kernel.
+const PARTS: usize = 20;
 
 static HOST: OnceLock<XState> = OnceLock::new();
 
@@ -38,8 +44,10 @@ pub(crate) fn set_host(x: XState) {
 
 /// What this host has: as its signal frames show, before the first of them
 /// by CPUID (the same unless the host keeps something back).
-pub(crate) fn host() -> XState {
-    HOST.get().copied().unwrap_or_else(XState::detect)
+pub(crate) fn host() -> &'static XState {
+    static BY_CPUID: OnceLock<XState> = OnceLock::new();
+    HOST.get()
+        .unwrap_or_else(|| BY_CPUID.get_or_init(XState::detect))
 }
 
 pub(crate) fn get_u32(b: &[u8], at: usize) -> u32 {
@@ -61,18 +69,28 @@ pub(crate) fn put(b: &mut [u8], at: usize, v: &[u8]) {
 }
 
 impl XState {
-    /// What the CPU and the host have enabled, by CPUID leaf 13. The engine's
-    /// frames are learned from the host; both agree unless components need a permission.
-    pub(crate) fn detect() -> XState {
-        let features = super::cpuid::user_features();
-        let mut size = MIN_SIZE;
-        for i in 2..63 {
+    /// A state of `size` bytes with these components.
+    pub(crate) fn new(size: usize, features: u64) -> XState {
+        let mut parts = [(0, 0); PARTS];
+        for (i, part) in parts.iter_mut().enumerate().skip(2) {
             if features >> i & 1 != 0 {
-                let (len, offset) = super::cpuid::component(i);
-                size = size.max(offset as usize + len as usize);
+                *part = super::cpuid::component(i as u32);
             }
         }
-        XState { size, features }
+        XState {
+            size,
+            features,
+            parts,
+        }
+    }
+
+    /// What the CPU and the host have enabled, by CPUID leaf 13. The engine's
+    /// frames are learned from the host; both agree unless components need a permission.
+    fn detect() -> XState {
+        let mut x = XState::new(MIN_SIZE, super::cpuid::user_features());
+        let ends = x.parts.iter().map(|(len, offset)| (len + offset) as usize);
+        x.size = ends.max().unwrap_or(0).max(MIN_SIZE);
+        x
     }
 
     /// The state of a fresh program.
@@ -126,10 +144,9 @@ impl XState {
     /// states have equal bytes and nothing old shows.
     pub(crate) fn normalize(&self, b: &mut [u8]) {
         let used = get_u64(b, XSTATE_BV);
-        for i in 2..63 {
-            if self.features >> i & 1 != 0 && used >> i & 1 == 0 {
-                let (len, offset) = super::cpuid::component(i);
-                let (from, to) = (offset as usize, offset as usize + len as usize);
+        for (i, (len, offset)) in self.parts.iter().enumerate() {
+            if *len != 0 && used >> i & 1 == 0 {
+                let (from, to) = (*offset as usize, (*offset + *len) as usize);
                 if let Some(part) = b.get_mut(from..to) {
                     part.fill(0);
                 }

@@ -82,10 +82,7 @@ impl HostFrame {
         if magic != fpu::MAGIC1 || size < MIN_SIZE as u64 || fp + size + 4 > stub::REPORT {
             return bad("no XSAVE state");
         }
-        let xstate = XState {
-            size: size as usize,
-            features: word(sw + 8),
-        };
+        let xstate = XState::new(size as usize, word(sw + 8));
         Ok(HostFrame { frame, fp, xstate })
     }
 

@@ -171,6 +171,10 @@ global_asm!(
     .globl lodger_stub_end
     .pushsection .rodata.lodger_stub,"a",@progbits
     .p2align 12
+    .irp name, begin, interpret, interpret_ret, mapper, mapper_ret, handler, wake_ret, wait_ret, return_ret, trap, end
+    .globl lodger_stub_\name
+    .hidden lodger_stub_\name
+    .endr
 lodger_stub_begin:
 
 # Interprets the list at r15.

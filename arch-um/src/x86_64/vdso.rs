@@ -16,20 +16,10 @@ global_asm!(
     r#"
     .pushsection .rodata.lodger_vdso,"a",@progbits
     .p2align 4
-    .hidden lodger_vdso_begin
-    .globl lodger_vdso_begin
-    .hidden lodger_vdso_end
-    .globl lodger_vdso_end
-    .hidden lodger_vdso_clock_gettime
-    .globl lodger_vdso_clock_gettime
-    .hidden lodger_vdso_gettimeofday
-    .globl lodger_vdso_gettimeofday
-    .hidden lodger_vdso_time
-    .globl lodger_vdso_time
-    .hidden lodger_vdso_clock_getres
-    .globl lodger_vdso_clock_getres
-    .hidden lodger_vdso_getcpu
-    .globl lodger_vdso_getcpu
+    .irp name, begin, clock_gettime, gettimeofday, time, clock_getres, getcpu, end
+    .globl lodger_vdso_\name
+    .hidden lodger_vdso_\name
+    .endr
 lodger_vdso_begin:
 
 # In: r9 = offset of a clock in the vvar page. Out: rcx = seconds,

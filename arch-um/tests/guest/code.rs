@@ -7,6 +7,8 @@ macro_rules! code {
         $(
             global_asm!(concat!(
                 ".pushsection .rodata.guest,\"a\"\n",
+                ".globl guest_", stringify!($name), "\n",
+                ".globl guest_", stringify!($name), "_end\n",
                 "guest_", stringify!($name), ":\n", $text,
                 "\nguest_", stringify!($name), "_end:\n.popsection"
             ));
@@ -110,6 +112,34 @@ code! {
         wrfsbase rsi
         wrgsbase rsi
         jmp 1b";
+    /// A thousand times rdi(CLOCK_MONOTONIC, stack), then a system call.
+    clock_loop: "
+        mov r13, rdi
+        1: mov r12d, 1000
+        2: mov edi, 1
+        lea rsi, [rsp - 64]
+        sub rsp, 128
+        lea rsi, [rsp + 64]
+        call r13
+        add rsp, 128
+        dec r12d
+        jnz 2b
+        mov eax, 39
+        syscall
+        jmp 1b";
+    /// Calls rdi(rsi, rsp + 8) once, times in rbx (seconds) and rdx (nanoseconds).
+    clock_once: "
+        mov rax, rdi
+        mov rdi, rsi
+        sub rsp, 24
+        mov rsi, rsp
+        call rax
+        mov rbx, [rsp]
+        mov rdx, [rsp + 8]
+        mov rsi, rax
+        add rsp, 24
+        mov eax, 39
+        syscall";
     /// Jumps to rax with everything else as the kernel has set it.
     jump: "jmp rax";
     /// Writes rsi to [rdi] for ever.

@@ -145,6 +145,10 @@ impl Machine {
         self.engine.start_cpu(id, block, entry).unwrap();
     }
 
+    pub fn clock(&self) -> &'static dyn Clock {
+        &CLOCK
+    }
+
     pub fn now(&self) -> u64 {
         CLOCK.monotonic_ns()
     }
