@@ -28,3 +28,9 @@ pub use engine::{Death, EngineOptions, SeccompEngine};
 pub use error::Error;
 pub use x86_64::X86_64;
 pub use zygote::{Zygote, ZygoteConfig, kill_all};
+
+/// Address and bytes of the code inside user processes, for tests that attack it.
+#[doc(hidden)]
+pub fn stub_code() -> (u64, &'static [u8]) {
+    (x86_64::stub::CODE, x86_64::stub::code())
+}

@@ -357,9 +357,9 @@ impl Zygote {
     /// the clone answers through `child`, a failure through the zygote's mapper.
     /// The last request has been answered.
     pub(crate) fn request(&mut self, n: u32, child: &mut Mapper, parent: i32) {
-        const CLONE: u64 = 7;
-        const CHILD: u64 = 14;
-        const DIE: u64 = 24;
+        const CLONE: u64 = 8;
+        const CHILD: u64 = 16;
+        const DIE: u64 = 32;
         let clone = libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID | libc::SIGCHLD;
         let mut list = self.mapper.begin();
         let turn = self.mapper.turn();

@@ -1,7 +1,7 @@
 //! Lists of host calls for a mapper thread, and the wait for its answer.
 //!
 //! Request n lies in one of two buffers by turns. The mapper answers before
-//! the last calls of a list (wake-ups), so a buffer is written again only when
+//! the last calls of a list, so a buffer is written again only when
 //! the *next* request has been answered: then the mapper is done with it.
 
 use super::shared::Slot;
@@ -16,11 +16,13 @@ pub(crate) const STUB_FD: u64 = 1;
 /// Value of the answer word (and of report words) of a dead process.
 pub(crate) const DEAD: u32 = u32::MAX;
 
+/// How often an answer without a wake-up is looked for.
+const QUIET_NS: u64 = 50_000;
 const SEQ_MASK: u32 = (1 << 30) - 1;
 /// Calls of the path taken after a failure, at the start of each buffer.
-const FAILURE_OPS: u64 = 7;
+const FAILURE_OPS: u64 = 8;
 /// Calls kept free behind a list for its end.
-const TAIL_OPS: u64 = 6;
+const TAIL_OPS: u64 = 7;
 const MAX_OPS: u64 = (stub::CTRL_BUF_LEN - 16) / stub::OP_SIZE - FAILURE_OPS - TAIL_OPS;
 
 /// A host call without the rarely used fields.
@@ -35,11 +37,11 @@ pub(crate) fn call(nr: libc::c_long, args: [u64; 6]) -> Op {
 /// Letting a stub thread go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Go {
-    /// Offset of its go word in the stub file.
+    /// Offset of its area in the stub file.
     pub(crate) offset: u64,
-    /// Address of the word in the user process.
+    /// Address of the area in the user process.
     pub(crate) address: u64,
-    /// Its new value.
+    /// New value of the go word.
     pub(crate) value: u32,
 }
 
@@ -63,6 +65,8 @@ pub(crate) struct Mapper {
     seq: u32,
     turn: usize,
     answered: bool,
+    /// The answer to the last list comes without a wake-up.
+    quiet: bool,
 }
 
 impl Mapper {
@@ -76,6 +80,7 @@ impl Mapper {
             seq: 0,
             turn: 0,
             answered: true,
+            quiet: false,
         }
     }
 
@@ -138,6 +143,7 @@ impl Mapper {
         list.finish(4, then_go);
         assert!(list.next <= FAILURE_OPS);
         self.answered = false;
+        self.quiet = then_go.is_some();
         let start = stub::CTRL + list.offset_of(FAILURE_OPS);
         let req = self.ctrl.u32(stub::CTRL_REQ);
         self.ctrl
@@ -181,7 +187,8 @@ impl Mapper {
             if dead.load(Ordering::Acquire) {
                 return Answer::Dead;
             }
-            let _ = futex_wait_shared(ack, seen, None);
+            let look = self.quiet.then_some(QUIET_NS);
+            let _ = futex_wait_shared(ack, seen, look);
         }
     }
 }
@@ -247,14 +254,19 @@ impl List {
         let consts = stub::CTRL + self.buf;
         let write = |from, offset| call(libc::SYS_pwrite64, [STUB_FD, from, 4, offset, 0, 0]);
         let wake = |word| call(libc::SYS_futex, [word, libc::FUTEX_WAKE as u64, 1, 0, 0, 0]);
-        if let Some(go) = then_go {
-            self.raw_push(write(consts + 8, go.offset));
+        match then_go {
+            Some(go) => {
+                self.raw_push(write(consts + 8, go.offset + stub::GO));
+                self.raw_push(write(consts + 8, go.offset + stub::PARK));
+                self.raw_push(wake(go.address + stub::PARK));
+                // Behind the wake-up: an answer says that no more of them come.
+                self.raw_push(write(consts + word, self.ack_offset));
+            }
+            None => {
+                self.raw_push(write(consts + word, self.ack_offset));
+                self.raw_push(wake(stub::CTRL + stub::CTRL_ACK));
+            }
         }
-        self.raw_push(write(consts + word, self.ack_offset));
-        if let Some(go) = then_go {
-            self.raw_push(wake(go.address));
-        }
-        self.raw_push(wake(stub::CTRL + stub::CTRL_ACK));
         let seq = u64::from(self.seq);
         self.raw_push(call(-1, [stub::mapper(), seq, 0, 0, 0, 0]));
     }

@@ -3,6 +3,7 @@
 use super::mapper::{Answer, DEAD, Go, List, MEM_FD, Mapper, STUB_FD, call};
 use super::shared::{Slot, StubFile};
 use super::tlb::Tlb;
+use super::watchdog::Watchdog;
 use crate::lock::HostLock;
 use crate::sysvec::{SysVec, leak_slice};
 use crate::x86_64::frame::{self, HostFrame};
@@ -89,8 +90,34 @@ pub(crate) struct Process {
     pub(crate) doomed: AtomicBool,
     /// Number of the two owners (whoever uses it, the watcher) that have let go of a dead process.
     pub(crate) let_go: AtomicU32,
+    /// Number of [`Use`]s.
+    users: AtomicU32,
     pub(crate) stubs: &'static [Stub],
     pub(crate) map: HostLock<MapState>,
+}
+
+/// Somebody works with the process: as long as it exists, the slot is not used
+/// for another one.
+pub(crate) struct Use(&'static Process);
+
+impl Use {
+    pub(crate) fn new(p: &'static Process) -> Use {
+        p.users.fetch_add(1, SeqCst);
+        Use(p)
+    }
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        self.0.users.fetch_sub(1, SeqCst);
+    }
+}
+
+impl core::ops::Deref for Use {
+    type Target = &'static Process;
+    fn deref(&self) -> &&'static Process {
+        &self.0
+    }
 }
 
 /// The process is dead.
@@ -121,6 +148,7 @@ impl Process {
             dead_word: AtomicU32::new(0),
             doomed: AtomicBool::new(false),
             let_go: AtomicU32::new(0),
+            users: AtomicU32::new(0),
             stubs,
             map: HostLock::new(MapState {
                 mapper: Mapper::new(file.slot(slot), file.offset(slot)),
@@ -131,8 +159,12 @@ impl Process {
         }
     }
 
-    /// Makes the slot ready for another host process.
+    /// Makes the slot ready for another host process. Nobody finds this one
+    /// any more; whoever still works with it notices that it is dead.
     pub(crate) fn renew(&self) {
+        while self.users.load(SeqCst) != 0 {
+            time::sleep_ns(PARK_NAP_NS);
+        }
         for s in self.stubs {
             s.state.store(stub_state::NONE, Relaxed);
             s.stale.store(false, Relaxed);
@@ -153,13 +185,23 @@ impl Process {
         self.file.area(self.slot, cpu)
     }
 
-    /// Offset in the stub file, address in the process and new value of a go word.
+    /// For the mapper: where thread `cpu` waits, and the new value of its go word.
     pub(crate) fn go(&self, cpu: u32, value: u32) -> Go {
         Go {
-            offset: self.file.area_offset(self.slot, cpu) + stub::GO,
-            address: stub::area(cpu) + stub::GO,
+            offset: self.file.area_offset(self.slot, cpu),
+            address: stub::area(cpu),
             value,
         }
+    }
+
+    /// Lets thread `cpu` go.
+    pub(crate) fn let_thread_go(&self, cpu: u32, value: u32) {
+        let area = self.area(cpu);
+        // The thread reads the park word first: if it misses the go word, the
+        // park word differs from what it goes to sleep with.
+        area.u32(stub::GO).store(value, Release);
+        area.u32(stub::PARK).store(value, Release);
+        time::futex_wake_shared(area.u32(stub::PARK));
     }
 
     /// Notes the host process.
@@ -190,6 +232,11 @@ impl Process {
         if *pid > 0 && tid > 0 {
             let _ = task::tgkill(*pid, tid, crate::zygote::KICK);
         }
+    }
+
+    fn has_thread(&self, tid: i32) -> bool {
+        let pid = self.pid.lock();
+        *pid > 0 && tid > 0 && task::tgkill(*pid, tid, 0).is_ok()
     }
 
     /// For the watcher: the host process is a zombie. Everyone who waits for
@@ -224,13 +271,13 @@ impl Process {
         }
     }
 
-    /// Whether all threads are proven to sleep on their go words, with nobody
+    /// Whether all threads are proven to sleep on their park words, with nobody
     /// about to let them go. See the argument in [`stub`], number 5.
     pub(crate) fn all_parked(&self) -> bool {
         (0..).zip(self.stubs).all(|(cpu, s)| {
             s.state.load(SeqCst) == stub_state::NONE
                 || (!s.released.load(SeqCst)
-                    && time::futex_has_sleeper(self.area(cpu).u32(stub::GO)))
+                    && time::futex_has_sleeper(self.area(cpu).u32(stub::PARK)))
         })
     }
 
@@ -270,6 +317,7 @@ impl Process {
         }
         s.go.store(1, Relaxed);
         area.u32(stub::GO).store(1, Relaxed);
+        area.u32(stub::PARK).store(1, Relaxed);
         frame::prepare_area(area, base);
         write_thread_list(area, base);
 
@@ -303,9 +351,17 @@ impl Process {
         if m.mapper.wait(&self.dead) != Answer::Done {
             return Err(Gone);
         }
-        self.wait_report(cpu, 1)?;
-        s.tid
-            .store(area.u32(stub::REPORT_TID).load(Relaxed) as i32, Relaxed);
+        self.wait_report(cpu, 1, None)?;
+        // Other threads of the guest may have written there meanwhile. If it is
+        // no thread of this process, they have; if it is another, kicks will
+        // miss this one, and the watchdog ends them all.
+        let tid = area.u32(stub::REPORT_TID).load(Relaxed) as i32;
+        s.tid.store(tid, Relaxed);
+        if !self.has_thread(tid) {
+            drop(m);
+            self.kill();
+            return Err(Gone);
+        }
         s.stale.store(false, Relaxed);
         // Not what it has: the first run sets them.
         s.fs.store(u64::MAX, Relaxed);
@@ -315,9 +371,15 @@ impl Process {
     }
 
     /// Waits until thread `cpu` reports for go word `go`. Nothing ends the wait
-    /// but the report or death.
-    fn wait_report(&self, cpu: u32, go: u32) -> Result<(), Gone> {
+    /// but the report, death, or the watchdog given with the host's /proc.
+    fn wait_report(
+        &self,
+        cpu: u32,
+        go: u32,
+        mut watchdog: Option<(Watchdog, i32)>,
+    ) -> Result<(), Gone> {
         let word = self.area(cpu).u32(stub::REPORT);
+        let nap = watchdog.as_ref().map(|_| Watchdog::NAP);
         loop {
             let seen = word.load(Acquire);
             // Death first: a dead process's word has any value.
@@ -327,20 +389,31 @@ impl Process {
             if seen == go {
                 return Ok(());
             }
-            switch::sleep(word, libc::FUTEX_WAIT, seen, None, &NEVER);
+            let cut = switch::sleep(word, libc::FUTEX_WAIT, seen, nap.as_ref(), &NEVER);
+            if let Some((w, proc_dir)) = &mut watchdog
+                && !cut
+                && word.load(Acquire) == seen
+                && w.is_silent(*proc_dir, self, &self.stubs[cpu as usize])
+            {
+                self.kill();
+            }
         }
     }
 
     /// Sends thread `cpu` once through our own frame: afterwards its mask and
     /// alternate stack are ours, whatever its past.
-    pub(crate) fn make_round(&self, cpu: u32, frame: &HostFrame) -> Result<(), Gone> {
+    pub(crate) fn make_round(
+        &self,
+        cpu: u32,
+        frame: &HostFrame,
+        proc_dir: i32,
+    ) -> Result<(), Gone> {
         let s = &self.stubs[cpu as usize];
         let area = self.area(cpu);
         frame.aim_at_trap(area, stub::area(cpu));
         let go = next_go(s);
-        area.u32(stub::GO).store(go, Release);
-        time::futex_wake_shared(area.u32(stub::GO));
-        self.wait_report(cpu, go)?;
+        self.let_thread_go(cpu, go);
+        self.wait_report(cpu, go, Some((Watchdog::for_round(), proc_dir)))?;
         s.fs.store(u64::MAX, Relaxed);
         s.gs.store(u64::MAX, Relaxed);
         Ok(())

@@ -5,7 +5,7 @@
 //! 1. k fills the frame, sets `released`, then [`mode::USER`], then looks at
 //!    `pending`: an interrupt sender sets `pending` first and looks at the mode
 //!    then, so one of the two sees the other.
-//! 2. k writes the go word and wakes it, or has the mapper do so behind a list.
+//! 2. k writes the go word and wakes s, or has the mapper do so behind a list.
 //! 3. k sleeps on the report word, unless `pending` is set. A signal to k cuts
 //!    the sleep short even if it comes before it begins (`switch::sleep`).
 //! 4. If `pending` got set, k kicks the stub: once, and only when the
@@ -14,16 +14,15 @@
 //! 5. s reports, or is found silent by the watchdog, or is dead.
 
 use super::SeccompEngine;
-use super::process::{Gone, Process, Stub, next_go, stub_state};
+use super::process::{Gone, Process, Stub, Use, next_go, stub_state};
 use super::space::Space;
 use super::watchdog::Watchdog;
 use crate::x86_64::regs::{FS_BASE, GS_BASE};
 use crate::x86_64::switch::{self, NEVER};
 use crate::x86_64::{clock, stub};
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use hal::cpu::{CpuBlock, mode};
 use hal::{Trap, UserContext, UserSpace};
-use host_sys::time;
 
 impl SeccompEngine {
     pub(crate) fn run_guest(
@@ -48,18 +47,8 @@ impl SeccompEngine {
         cx: &mut UserContext,
     ) -> Result<Trap, Gone> {
         let id = cpu.id;
-        let p = match space.process() {
-            Some(p) => p,
-            None => space.attach(self.acquire(id).map_err(|_| Gone)?),
-        };
-        let s = p.stubs.get(id as usize).ok_or(Gone)?;
-        if s.state.load(Relaxed) != stub_state::READY {
-            p.make_stub(id, self.host_cpu(id))?;
-        }
-        if s.stale.load(Relaxed) {
-            p.make_round(id, self.frame())?;
-            s.stale.store(false, Relaxed);
-        }
+        let (held, s) = self.ready_thread(space, id)?;
+        let p = *held;
         self.bring_fp(p, id, s, cx);
         clock::look_after(&self.next_refresh, self.options.clock);
         loop {
@@ -68,6 +57,32 @@ impl SeccompEngine {
             if trap != Trap::Interrupt || cpu.pending.load(SeqCst) != 0 {
                 return Ok(trap);
             }
+        }
+    }
+
+    /// The space's process, with a thread for vCPU `id` whose past does not matter.
+    fn ready_thread(&'static self, space: &Space, id: u32) -> Result<(Use, &'static Stub), Gone> {
+        loop {
+            let Some(held) = space.hold() else {
+                space.attach(self.acquire(id).map_err(|_| Gone)?);
+                continue;
+            };
+            let p = *held;
+            let s = p.stubs.get(id as usize).ok_or(Gone)?;
+            if s.state.load(Relaxed) != stub_state::READY {
+                p.make_stub(id, self.host_cpu(id))?;
+            }
+            if !s.stale.load(Relaxed) {
+                return Ok((held, s));
+            }
+            if p.make_round(id, self.frame(), self.proc_dir).is_ok() {
+                s.stale.store(false, Relaxed);
+                return Ok((held, s));
+            }
+            // A guest process before this one has spoilt it: take another.
+            // What was mapped comes back by page faults.
+            drop(held);
+            space.replace(p);
         }
     }
 
@@ -126,9 +141,7 @@ impl SeccompEngine {
             }
         }
         if !by_mapper {
-            let word = area.u32(stub::GO);
-            word.store(go, Release);
-            time::futex_wake_shared(word);
+            p.let_thread_go(id, go);
         }
 
         let report = area.u32(stub::REPORT);

@@ -1,7 +1,7 @@
 //! [`hal::UserSpace`]: one guest address space and the user process that holds it.
 
 use super::SeccompEngine;
-use super::process::{Changes, Process, Queue};
+use super::process::{Changes, Process, Queue, Use};
 use crate::lock::HostLock;
 use crate::sysvec::SysVec;
 use core::any::Any;
@@ -43,18 +43,41 @@ impl Space {
         unsafe { self.process.load(Acquire).as_ref() }
     }
 
-    /// Takes `process` for this space, unless another vCPU was faster.
-    pub(crate) fn attach(&self, process: &'static Process) -> &'static Process {
-        let new = ptr::from_ref(process).cast_mut();
-        match self
-            .process
-            .compare_exchange(ptr::null_mut(), new, SeqCst, SeqCst)
-        {
-            Ok(_) => process,
-            Err(_) => {
-                self.engine.release(process);
-                self.process().unwrap_or(process)
+    /// The user process, held.
+    pub(crate) fn hold(&self) -> Option<Use> {
+        loop {
+            let held = Use::new(self.process()?);
+            // Given up in between: its slot may be another space's already.
+            if self.process().is_some_and(|p| ptr::eq(p, *held)) {
+                return Some(held);
             }
+        }
+    }
+
+    /// Takes `process` for this space, unless another vCPU was faster.
+    pub(crate) fn attach(&self, process: &'static Process) {
+        let new = ptr::from_ref(process).cast_mut();
+        let null = ptr::null_mut();
+        if self
+            .process
+            .compare_exchange(null, new, SeqCst, SeqCst)
+            .is_err()
+        {
+            self.engine.release(process);
+        }
+    }
+
+    /// Gives up process `p` of this space, which dies.
+    pub(crate) fn replace(&self, p: &'static Process) {
+        p.kill();
+        p.wait_until_dead();
+        let old = ptr::from_ref(p).cast_mut();
+        if self
+            .process
+            .compare_exchange(old, ptr::null_mut(), SeqCst, SeqCst)
+            .is_ok()
+        {
+            self.engine.let_go(p);
         }
     }
 
@@ -134,9 +157,10 @@ impl UserSpace for Space {
         if !dirty.load(SeqCst) && !busy.load(SeqCst) {
             return;
         }
-        let Some(p) = self.process() else {
+        let Some(p) = self.hold() else {
             return;
         };
+        let p = *p;
         let mut m = p.map.lock();
         let mut done = m.settle(p);
         if done.is_ok() {
@@ -159,8 +183,7 @@ impl UserSpace for Space {
         if !self.empty()
             && let Some(p) = self.process()
         {
-            self.process.store(ptr::null_mut(), SeqCst);
-            self.engine.let_go(p);
+            self.replace(p);
         }
     }
 

@@ -15,6 +15,8 @@ use host_sys::{fd, file, time};
 /// One second, in the host's USER_HZ.
 const CPU_TICKS: u64 = 100;
 const NAPS: u32 = 20;
+/// The same for a thread that has nothing to do but to report.
+const ROUND_NAPS: u32 = 4;
 /// Without /proc: CPU time of the whole process, per thread, and looks without any.
 const CPU_NS: u64 = 1_000_000_000;
 const IDLE_NAPS: u32 = 200;
@@ -24,6 +26,7 @@ pub(crate) struct Watchdog {
     cpu_at_kick: Option<u64>,
     asleep: u32,
     naps: u32,
+    naps_max: u32,
 }
 
 impl Watchdog {
@@ -40,6 +43,15 @@ impl Watchdog {
             cpu_at_kick: None,
             asleep: 0,
             naps: 0,
+            naps_max: NAPS,
+        }
+    }
+
+    /// The thread has been sent through our own frame.
+    pub(crate) fn for_round() -> Watchdog {
+        Watchdog {
+            naps_max: ROUND_NAPS,
+            ..Watchdog::new()
         }
     }
 
@@ -50,8 +62,10 @@ impl Watchdog {
             Some((state, ticks)) => {
                 self.asleep = if state == b'S' { self.asleep + 1 } else { 0 };
                 let at_kick = *self.ticks_at_kick.get_or_insert(ticks);
-                ticks.saturating_sub(at_kick) >= CPU_TICKS || self.asleep >= NAPS
+                ticks.saturating_sub(at_kick) >= CPU_TICKS || self.asleep >= self.naps_max
             }
+            // Not a thread of this process: its number was forged.
+            None if thread_stat(proc_dir, p.pid(), p.pid()).is_some() => true,
             None => {
                 let now = time::process_cpu_ns(p.pid()).unwrap_or(0);
                 let used = now.saturating_sub(*self.cpu_at_kick.get_or_insert(now));

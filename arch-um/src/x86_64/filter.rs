@@ -32,6 +32,8 @@ const IP_HI: u32 = 12;
 const ARG0: u32 = 16;
 const ARG0_HI: u32 = 20;
 const ARG1: u32 = 24;
+const ARG3: u32 = 40;
+const ARG3_HI: u32 = 44;
 
 /// `AUDIT_ARCH_X86_64`.
 pub(crate) const ARCH_X86_64: u32 = 0xc000_003e;
@@ -174,7 +176,13 @@ pub(crate) fn outer() -> Vec<Insn> {
 pub(crate) fn strict(ncpus: u32) -> Vec<Insn> {
     let mut p = begin();
     at(&mut p, stub::wait_ret(), |p| {
-        futex(p, ncpus, libc::FUTEX_WAIT, stub::GO);
+        // Only the kernel ends the sleep.
+        for half in [ARG3, ARG3_HI] {
+            p.load(half);
+            p.test(JEQ, 0, false, KILL_PROCESS);
+        }
+        p.load(NR);
+        futex(p, ncpus, libc::FUTEX_WAIT, stub::PARK);
     });
     at(&mut p, stub::wake_ret(), |p| {
         futex(p, ncpus, libc::FUTEX_WAKE, stub::REPORT);

@@ -182,6 +182,11 @@ impl HostFrame {
             }
             return Trap::Syscall;
         }
+        // Two calls that hosts let past every filter, and refuse like this.
+        if signo == libc::SIGILL && code == SI_KERNEL {
+            cx.gp[ORIG_RAX] = u64::MAX;
+            return Trap::Syscall;
+        }
         // Sent by another process, not raised by the CPU; the kick among them.
         if code <= 0 || signo == zygote::KICK || !zygote::HANDLED.contains(&signo) {
             return Trap::Interrupt;

@@ -27,7 +27,7 @@
 //! What protects the host and the other processes of the machine:
 //!
 //! 1. **A stub thread has no power.** Its filter allows a host call only at
-//!    three instructions: sleeping on a go word, waking a report word,
+//!    three instructions: sleeping on a park word, waking a report word,
 //!    returning from a signal. Everything else outside the stub is a trap, and
 //!    inside it death. It has no descriptors. Whatever a guest does to its
 //!    registers, masks, frames and stacks, it cannot do more than compute.
@@ -42,12 +42,14 @@
 //!    "look at the frame". Numbers in it are checked, the frame is where the
 //!    kernel knows it to be, and every value is copied once. A lie harms the liar.
 //! 5. **That a thread is parked is never believed but proven.** A sleeping
-//!    thread is counted by the host on its go word ([futex(2)], requeue onto
-//!    itself). The filter lets stub threads sleep on go words only, so if each
-//!    of the n threads' n go words has a sleeper, all threads sleep, one on
-//!    each. What runs after the sleep depends on `rdi` and `edx` alone, and the host
-//!    has compared both (the word's address and its value) before it let the
-//!    thread sleep. So a proven thread leaves through our frame, whatever its past.
+//!    thread is counted by the host on its park word ([futex(2)], requeue onto
+//!    itself). The filter lets stub threads sleep on park words only and without a
+//!    timeout, so if each of the n threads' n park words has a sleeper, all
+//!    threads sleep, one on each. They can only be woken by the kernel: the filter
+//!    lets stub threads wake report words only. What runs then depends on `rdi`, which
+//!    the host has compared with the word's address, and on `ebp`: if that was
+//!    forged, the thread sleeps again, which number 7 settles. Else it leaves
+//!    through our frame, whatever its past.
 //! 6. **Frames are reused only behind 3 or 5**: the mapper has removed the
 //!    mapping, or all threads are proven parked and the mapper will have removed
 //!    it before the next of them is let go. While threads are parked the kernel
@@ -94,7 +96,7 @@ pub(crate) const CTRL_BUF: [u64; 2] = [0x1000, 0x3000];
 /// Size of such a buffer.
 pub(crate) const CTRL_BUF_LEN: u64 = 0x2000;
 
-/// Area: the go word (u32). At offset 0: the filter and the stub rely on it.
+/// Area: the go word (u32): a new value lets the thread go.
 pub(crate) const GO: u64 = 0;
 /// Area: FS base to load if [`GO_FLAGS`] bit 0 is set (u64).
 pub(crate) const GO_FS: u64 = 8;
@@ -124,6 +126,10 @@ pub(crate) const REPORT_GS: u64 = REPORT + 16;
 pub(crate) const REPORT_SP: u64 = REPORT + 24;
 /// Area: the thread's host id (i32), written by clone(2).
 pub(crate) const REPORT_TID: u64 = REPORT + 32;
+/// Area: the park word (u32): what the thread sleeps on, changed behind the go
+/// word. It decides nothing. It is not in the read-only page because the host
+/// finds such words much more slowly.
+pub(crate) const PARK: u64 = REPORT + 40;
 
 /// One host call in a mapper's list.
 #[repr(C)]
@@ -244,22 +250,23 @@ lodger_stub_handler:
     mov eax, 202
     syscall
 lodger_stub_wake_ret:
-    mov rdi, rbx
-    mov edx, ebp
-2:  mov eax, 202
+    lea rdi, [rbx + {park}]
+2:  mov edx, [rdi]
+    cmp ebp, [rdi - {park}]
+    jne 3f
+    mov eax, 202
     xor esi, esi                    # FUTEX_WAIT
     xor r10d, r10d
     syscall
-lodger_stub_wait_ret:               # from here on only rdi and edx count
-    cmp edx, [rdi]
-    je 2b
-    test dword ptr [rdi + 32], 1
-    jz 3f
-    mov rax, [rdi + 8]
+lodger_stub_wait_ret:               # from here on only rdi and ebp count
+    jmp 2b
+3:  test dword ptr [rdi - {park} + 32], 1
+    jz 4f
+    mov rax, [rdi - {park} + 8]
     wrfsbase rax
-    mov rax, [rdi + 16]
+    mov rax, [rdi - {park} + 16]
     wrgsbase rax
-3:  mov rsp, [rdi + 24]
+4:  mov rsp, [rdi - {park} + 24]
     mov eax, 15                     # rt_sigreturn
     syscall
 lodger_stub_return_ret:
@@ -274,6 +281,7 @@ lodger_stub_end:
     ctrl = const CTRL,
     area_size = const AREA_SIZE,
     report = const REPORT,
+    park = const PARK,
 );
 
 unsafe extern "C" {

@@ -144,15 +144,10 @@ code! {
     jump: "jmp rax";
     /// Writes rsi to [rdi] for ever.
     scribble: "1: mov [rdi], rsi\n jmp 1b";
-    /// Writes esi to [rdi] for ever.
-    scribble32: "1: mov [rdi], esi\n jmp 1b";
-    /// Copies the frame at rsi (rcx bytes) onto itself for ever.
-    churn: "
-        1: mov rsi, r8
-        mov rcx, r9
-        2: xor byte ptr [rsi], 0x5a
-        inc rsi
-        dec rcx
-        jnz 2b
-        jmp 1b";
+    /// Copies [rsi] to [rdi] (and, if edx, to [r8]), jumps to rax.
+    spoil: "mov ecx, [rsi]\n mov [rdi], ecx\n test edx, edx\n jz 1f\n mov [r8], rcx\n 1: jmp rax";
+    /// Copies [rsi] to [rdi] for ever.
+    forge_report: "1: mov eax, [rsi]\n mov [rdi], eax\n jmp 1b";
+    /// Counts in [rdi] for ever.
+    count_both: "1: lock inc qword ptr [rdi]\n jmp 1b";
 }
