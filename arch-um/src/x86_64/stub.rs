@@ -153,28 +153,6 @@ const _: () = assert!(OP_SIZE == 80);
 
 global_asm!(
     r#"
-    .hidden lodger_stub_begin
-    .globl lodger_stub_begin
-    .hidden lodger_stub_interpret
-    .globl lodger_stub_interpret
-    .hidden lodger_stub_interpret_ret
-    .globl lodger_stub_interpret_ret
-    .hidden lodger_stub_mapper
-    .globl lodger_stub_mapper
-    .hidden lodger_stub_mapper_ret
-    .globl lodger_stub_mapper_ret
-    .hidden lodger_stub_handler
-    .globl lodger_stub_handler
-    .hidden lodger_stub_wake_ret
-    .globl lodger_stub_wake_ret
-    .hidden lodger_stub_wait_ret
-    .globl lodger_stub_wait_ret
-    .hidden lodger_stub_return_ret
-    .globl lodger_stub_return_ret
-    .hidden lodger_stub_trap
-    .globl lodger_stub_trap
-    .hidden lodger_stub_end
-    .globl lodger_stub_end
     .pushsection .rodata.lodger_stub,"a",@progbits
     .p2align 12
     .irp name, begin, interpret, interpret_ret, mapper, mapper_ret, handler, wake_ret, wait_ret, return_ret, trap, end
