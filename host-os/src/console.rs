@@ -5,7 +5,7 @@
 //! it is in the terminal's foreground and no other machine has claimed it; at
 //! the start if stdin is the terminal, else when a guest program wants to read it
 //! ([`Console::claim_input`]). The settings found are restored on every way out:
-//! by [`restore`] in this process, by the [`guardian`](crate::guardian) if it is killed.
+//! by [`restore`] in this process, by the guardian if it is killed.
 
 use crate::dir::errno;
 use crate::event::DeviceQueue;

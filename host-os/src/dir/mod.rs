@@ -10,7 +10,7 @@
 //!
 //! - [`path`]: checks of paths.
 //! - [`fds`]: directory cache and open-file table, shared by all trees.
-//! - [`read`]: the operations that read. [`write`]: those that change the host.
+//! - `read`: the operations that read. `write`: those that change the host.
 //!
 //! What the caller may not read on the host cannot be read here: all calls are
 //! made with the caller's own rights.

@@ -8,7 +8,7 @@
 //!
 //! - [`raw`]: the instruction, the error type.
 //! - [`fd`]: descriptors: read, write, eventfd, memfd, sockets, files.
-//! - [`file`]: files and directories: open, stat, xattrs, links.
+//! - [`mod@file`]: files and directories: open, stat, xattrs, links.
 //! - [`event`]: poll, epoll, signalfd; reads and writes that do not wait; randomness.
 //! - [`tty`]: terminals of the host.
 //! - [`misc`]: what is asked once, at the start.
