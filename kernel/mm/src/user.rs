@@ -8,6 +8,10 @@ use alloc::vec;
 use alloc::vec::Vec;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+/// Where Linux's user addresses end. A buffer that reaches beyond is refused at once; one
+/// that reaches beyond [`hal::USER_END`] only when the bytes there are needed.
+pub const ADDR_END: u64 = 0x7fff_ffff_f000;
+
 impl Mm {
     /// Reads one ABI structure.
     pub fn get<T: FromBytes + IntoBytes + Immutable>(&self, addr: u64) -> Result<T> {
@@ -46,7 +50,7 @@ impl<'a> UserIo<'a> {
     /// One buffer. The length is cut to MAX_RW_COUNT. [`Errno::EFAULT`] if it reaches beyond the guest's addresses.
     pub fn new(mm: &'a Mm, addr: u64, len: u64) -> Result<UserIo<'a>> {
         let len = len.min(abi::io::MAX_RW_COUNT as u64);
-        if len > 0 && addr.checked_add(len).is_none_or(|e| e > hal::USER_END) {
+        if len > 0 && addr.checked_add(len).is_none_or(|e| e > ADDR_END) {
             return Err(Errno::EFAULT);
         }
         Ok(UserIo {
@@ -67,7 +71,7 @@ impl<'a> UserIo<'a> {
             }
             let room = (abi::io::MAX_RW_COUNT - left) as u64;
             v.len = v.len.min(room);
-            if v.len > 0 && v.base.checked_add(v.len).is_none_or(|e| e > hal::USER_END) {
+            if v.len > 0 && v.base.checked_add(v.len).is_none_or(|e| e > ADDR_END) {
                 return Err(Errno::EFAULT);
             }
             left += v.len as usize;

@@ -28,6 +28,7 @@ impl File {
             return Ok(n);
         }
         let mut pos = self.pos.lock();
+        check_end(*pos, dst.remaining())?;
         let n = self.ops.read(self, cx, *pos, dst)?;
         *pos = pos.saturating_add(n as u64);
         drop(pos);
@@ -43,6 +44,7 @@ impl File {
             return Err(Errno::ESPIPE);
         }
         self.check_readable()?;
+        check_end(pos, dst.remaining())?;
         let n = self.ops.read(self, cx, pos, dst)?;
         self.after_read(cx, n);
         Ok(n)
@@ -64,6 +66,18 @@ impl File {
         src: &mut dyn Source,
         limit: u64,
     ) -> Result<usize> {
+        let append = self.flags().contains(OpenFlags::APPEND);
+        self.write_with(cx, pos, src, limit, append)
+    }
+    /// As [`File::write_limited`]; whether to append is the caller's choice (pwritev2(2)).
+    pub fn write_with(
+        &self,
+        cx: &dyn Caller,
+        pos: Option<u64>,
+        src: &mut dyn Source,
+        limit: u64,
+        append: bool,
+    ) -> Result<usize> {
         if pos.is_some_and(|p| p > i64::MAX as u64) {
             return Err(Errno::EINVAL);
         }
@@ -78,10 +92,10 @@ impl File {
         }
         self.check_writable()?;
         match pos {
-            Some(p) => Ok(self.write_locked(cx, p, src, limit)?.0),
+            Some(p) => Ok(self.write_locked(cx, p, src, limit, append)?.0),
             None => {
                 let mut pos = self.pos.lock();
-                let (n, end) = self.write_locked(cx, *pos, src, limit)?;
+                let (n, end) = self.write_locked(cx, *pos, src, limit, append)?;
                 *pos = end;
                 Ok(n)
             }
@@ -94,11 +108,13 @@ impl File {
         pos: u64,
         src: &mut dyn Source,
         limit: u64,
+        append: bool,
     ) -> Result<(usize, u64)> {
+        check_end(pos, src.remaining())?;
         let regular = self.inode.file_type() == FileType::Regular;
         let lock = self.inode.state().map(|s| s.lock.write());
         let mut pos = pos;
-        if self.flags().contains(OpenFlags::APPEND) && regular {
+        if append && regular {
             pos = self.size()?;
         }
         if src.remaining() == 0 {
@@ -189,7 +205,7 @@ impl File {
                     }
                     _ => return Err(Errno::EINVAL),
                 };
-                let to = base.checked_add(offset).ok_or(Errno::EOVERFLOW)?;
+                let to = base.checked_add(offset).ok_or(Errno::EINVAL)?;
                 u64::try_from(to).map_err(|_| Errno::EINVAL)?
             }
         };
@@ -246,6 +262,14 @@ impl File {
         if n > 0 {
             self.notify(event::MODIFY);
         }
+    }
+}
+
+/// Positions end at the largest `off_t`. [`Errno::EINVAL`].
+fn check_end(pos: u64, count: usize) -> Result {
+    match pos.checked_add(count as u64) {
+        Some(end) if end <= i64::MAX as u64 => Ok(()),
+        _ => Err(Errno::EINVAL),
     }
 }
 

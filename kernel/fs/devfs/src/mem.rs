@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 use core::any::Any;
 use hal::Platform;
 use hal::platform::LogLevel;
-use mm::PageCache;
 use mm::io::{Sink, Source};
 use vfs::file::{Caller, File, FileOps, MmapBacking};
 
@@ -181,10 +180,10 @@ impl FileOps for MemDevice {
         }
         Err(Errno::ENOTTY)
     }
-    fn mmap(&self, _f: &File, shared: bool) -> Result<MmapBacking> {
-        match (self.kind, shared) {
-            (Kind::Zero, true) => Ok(MmapBacking::Cache(PageCache::new_memory())),
-            (Kind::Zero, false) => Ok(MmapBacking::Anon),
+    /// Shared mappings of /dev/zero are anonymous memory too, that forks share.
+    fn mmap(&self, _f: &File, _shared: bool) -> Result<MmapBacking> {
+        match self.kind {
+            Kind::Zero => Ok(MmapBacking::Anon),
             _ => Err(Errno::ENODEV),
         }
     }
