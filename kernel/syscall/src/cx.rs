@@ -44,13 +44,10 @@ pub fn path(cx: &Ctx, p: PathPtr) -> Result<Vec<u8>> {
     cx.mm().read_cstr(p.0, abi::io::PATH_MAX - 1)
 }
 
-/// Checks that a buffer lies in the guest's addresses, as an access would at once. [`Errno::EFAULT`].
+/// Checks that a buffer lies in the addresses of a program, as Linux does before it looks. [`Errno::EFAULT`].
 pub fn check_range(addr: u64, len: u64) -> Result {
-    /// Where Linux's own user addresses end; programs may pass anything below with length 0.
-    const LINUX_END: u64 = 0x7fff_ffff_f000;
     match addr.checked_add(len) {
-        Some(end) if end <= hal::USER_END => Ok(()),
-        _ if len == 0 && addr <= LINUX_END => Ok(()),
+        Some(end) if end <= mm::user::ADDR_END => Ok(()),
         _ => Err(Errno::EFAULT),
     }
 }
@@ -136,10 +133,11 @@ pub fn task_of(cx: &Ctx, tid: i32) -> Result<Arc<Task>> {
     cx.kernel().pids.task(tid).ok_or(Errno::ESRCH)
 }
 
-/// The process `pid`, or the caller's for 0. [`Errno::ESRCH`].
+/// The process of thread `pid`, or the caller's for 0. [`Errno::ESRCH`].
 pub fn process_of(cx: &Ctx, pid: i32) -> Result<Arc<Process>> {
     if pid == 0 {
         return Ok(cx.process().clone());
     }
-    cx.kernel().pids.process(pid).ok_or(Errno::ESRCH)
+    let task = cx.kernel().pids.task(pid).ok_or(Errno::ESRCH)?;
+    Ok(task.process.clone())
 }

@@ -15,8 +15,19 @@ use vfs::{File, FileType, OpenFlags};
 
 /// Writes at `pos` or at the file's own position, within RLIMIT_FSIZE. EPIPE also sends SIGPIPE, the limit SIGXFSZ.
 pub fn write(cx: &Ctx, f: &File, pos: Option<u64>, src: &mut dyn Source) -> Result<usize> {
+    write_with(cx, f, pos, src, f.flags().contains(OpenFlags::APPEND))
+}
+
+/// As [`write`], appending or not.
+fn write_with(
+    cx: &Ctx,
+    f: &File,
+    pos: Option<u64>,
+    src: &mut dyn Source,
+    append: bool,
+) -> Result<usize> {
     let limit = cx::limit(cx, Resource::RLIMIT_FSIZE);
-    match f.write_limited(cx, pos, src, limit) {
+    match f.write_with(cx, pos, src, limit, append) {
         Err(Errno::EFBIG) if limit <= i64::MAX as u64 => {
             cx::send_self(cx, signal::SIGXFSZ);
             Err(Errno::EFBIG)
@@ -177,14 +188,11 @@ pub fn sys_pwritev(cx: &Ctx, fd: Fd, iov: Iov, n: u64, low: i64, _high: Hex) -> 
 }
 
 /// Flags of preadv2(2) that are honoured; the others ask for what cannot be promised.
-fn honoured(f: &File) -> u32 {
-    let append = if f.flags().contains(OpenFlags::APPEND) {
-        RwFlags::RWF_APPEND
-    } else {
-        RwFlags::RWF_NOAPPEND
-    };
-    RwFlags::RWF_HIPRI | RwFlags::RWF_DSYNC | RwFlags::RWF_SYNC | append
-}
+const HONOURED: u32 = RwFlags::RWF_HIPRI
+    | RwFlags::RWF_DSYNC
+    | RwFlags::RWF_SYNC
+    | RwFlags::RWF_APPEND
+    | RwFlags::RWF_NOAPPEND;
 
 /// Reads with flags: `preadv2(2)`. Offset −1 is the file's own position.
 pub fn sys_preadv2(
@@ -201,7 +209,7 @@ pub fn sys_preadv2(
     }
     let f = cx::file(cx, fd)?;
     f.check_readable()?;
-    if flags.beyond(honoured(&f) | RwFlags::RWF_APPEND) {
+    if flags.beyond(HONOURED) {
         return Err(Errno::EOPNOTSUPP);
     }
     match low {
@@ -228,11 +236,18 @@ pub fn sys_pwritev2(
         }
     };
     f.check_writable()?;
-    if flags.beyond(honoured(&f)) {
+    if flags.beyond(HONOURED) {
         return Err(Errno::EOPNOTSUPP);
     }
+    let both = RwFlags::RWF_APPEND | RwFlags::RWF_NOAPPEND;
+    if flags.0 & both == both {
+        return Err(Errno::EINVAL);
+    }
+    let append = (f.flags().contains(OpenFlags::APPEND) || flags.has(RwFlags::RWF_APPEND))
+        && !flags.has(RwFlags::RWF_NOAPPEND);
     let mm = mm(cx);
-    let done = write(cx, &f, pos, &mut vectors(&mm, iov.0, n)?)?;
+    let mut src = vectors(&mm, iov.0, n)?;
+    let done = write_with(cx, &f, pos, &mut src, append)?;
     let sync = flags.has(RwFlags::RWF_SYNC);
     if done > 0 && f.ops.seekable() && (sync || flags.has(RwFlags::RWF_DSYNC)) {
         f.ops.fsync(&f, !sync)?;

@@ -76,7 +76,14 @@ fn open(
         flags |= OpenFlags::DSYNC;
     }
     let name = cx::path(cx, path)?;
-    let file = cx.walk_at(dir.0, &name)?.open(&name, flags, mode, walk)?;
+    // With a root of its own even an absolute path starts at the directory.
+    let scoped = walk.intersects(WalkFlags::BENEATH | WalkFlags::IN_ROOT);
+    let at = if scoped {
+        cx.walk(dir.0)?
+    } else {
+        cx.walk_at(dir.0, &name)?
+    };
+    let file = at.open(&name, flags, mode, walk)?;
     cx.install(file, flags.contains(OpenFlags::CLOEXEC))
 }
 

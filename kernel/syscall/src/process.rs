@@ -97,10 +97,13 @@ pub fn sys_execveat(
     envp: Ptr,
     flags: ExecFlags,
 ) -> Result<u64> {
+    let name = cx::path(cx, path)?;
+    if name.is_empty() && !flags.has(ExecFlags::AT_EMPTY_PATH) {
+        return Err(Errno::ENOENT);
+    }
     if flags.beyond(ExecFlags::ALL) {
         return Err(Errno::EINVAL);
     }
-    let name = cx::path(cx, path)?;
     task::exec::execveat(cx, dir.0, &name, argv.0, envp.0, flags.0)
 }
 

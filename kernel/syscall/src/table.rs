@@ -396,7 +396,7 @@ calls! {
     325 mlock2(addr: Ptr, len: u64, flags: Mlock2Flags) => mem::sys_mlock2, Full;
     326 copy_file_range(fd_in: Fd, off_in: Out<i64>, fd_out: Fd, off_out: Out<i64>, len: u64, flags: u32) => copy::sys_copy_file_range, Full;
     327 preadv2(fd: Fd, iov: IovOut, iovcnt: u64, pos_l: i64, pos_h: Hex, flags: RwFlags) => file::sys_preadv2, Partial("RWF_NOWAIT is refused");
-    328 pwritev2(fd: Fd, iov: Iov, iovcnt: u64, pos_l: i64, pos_h: Hex, flags: RwFlags) => file::sys_pwritev2, Partial("RWF_NOWAIT, RWF_ATOMIC and a change of appending are refused");
+    328 pwritev2(fd: Fd, iov: Iov, iovcnt: u64, pos_l: i64, pos_h: Hex, flags: RwFlags) => file::sys_pwritev2, Partial("RWF_NOWAIT, RWF_ATOMIC are refused");
     329 pkey_mprotect(addr: Ptr, len: u64, prot: ProtArg, pkey: i32) => mem::sys_pkey_mprotect, Partial("as on a CPU without protection keys");
     330 pkey_alloc(flags: u32, rights: Hex) => mem::sys_pkey_alloc, Partial("as on a CPU without protection keys");
     331 pkey_free(pkey: i32) => mem::sys_pkey_free, Partial("as on a CPU without protection keys");
