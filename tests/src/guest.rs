@@ -95,10 +95,11 @@ pub fn run(form: Form, names: &[String]) -> HashMap<String, Text> {
                 );
             }
         }
-        if todo.is_empty() && out.left > 0 {
-            if let Some(last) = names.last().and_then(|n| done.get_mut(n)) {
-                last.end = format!("{} processes were left behind", out.left);
-            }
+        if todo.is_empty()
+            && out.left > 0
+            && let Some(last) = names.last().and_then(|n| done.get_mut(n))
+        {
+            last.end = format!("{} processes were left behind", out.left);
         }
     }
     done

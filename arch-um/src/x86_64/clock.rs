@@ -215,9 +215,5 @@ impl Line {
 /// Rate of the counter in kHz, 0 if not known.
 pub(crate) fn khz() -> u64 {
     let mult = LINE.lock().mult;
-    if mult == 0 {
-        0
-    } else {
-        (1_000_000 << 32) / mult
-    }
+    (1_000_000u64 << 32).checked_div(mult).unwrap_or(0)
 }

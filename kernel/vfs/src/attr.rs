@@ -167,11 +167,8 @@ fn change_inode(cx: &dyn Caller, inode: &InodeRef, change: Change) -> Result {
         Change::Times(atime, mtime) => {
             match (atime, mtime) {
                 (Touch::Keep, Touch::Keep) => return Ok(()),
-                (Touch::Now, Touch::Now) => {
-                    if !cred.owns(p) {
-                        cred.check(p, Access::WRITE)?;
-                    }
-                }
+                (Touch::Now, Touch::Now) if !cred.owns(p) => cred.check(p, Access::WRITE)?,
+                (Touch::Now, Touch::Now) => {}
                 _ if !cred.owns(p) => return Err(Errno::EPERM),
                 _ => {}
             }

@@ -228,8 +228,11 @@ pub(crate) fn trim_if_needed() {
 /// Frees page cache, then kernel objects. Whether any was freed. May sleep.
 fn reclaim(n: usize) -> bool {
     let freed = crate::page_cache::registry::reclaim(n);
+    if freed >= n.max(1) {
+        return true;
+    }
     // A few objects share a frame.
-    freed > 0 && freed >= n || shrink(n.saturating_mul(4)) > 0 || freed > 0
+    shrink(n.saturating_mul(4)) > 0 || freed > 0
 }
 
 fn shrink(n: usize) -> usize {
