@@ -68,8 +68,16 @@ fn look(
 /// Each file is registered with once, however often it wakes the caller for nothing.
 pub fn poll_files(items: &mut [PollItem], deadline_ns: Option<u64>) -> Result<usize> {
     let n = look(items, None);
-    if n > 0 || deadline_ns == Some(0) {
+    if n > 0 {
         return Ok(n);
+    }
+    if deadline_ns == Some(0) {
+        // As on Linux, a pending signal counts even if there is no time to wait.
+        return if hal::cpu::current_waiter().interrupted() {
+            Err(Errno::ERESTARTNOHAND)
+        } else {
+            Ok(0)
+        };
     }
     let interest = items
         .iter()
