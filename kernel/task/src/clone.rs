@@ -483,13 +483,12 @@ pub fn unshare(cx: &Ctx, flags: u64) -> Result {
     }
     if flags.contains(F::FILES)
         && let Some(files) = t.files()
+        && Arc::strong_count(&files) > 2
     {
-        if Arc::strong_count(&files) > 2 {
-            let old = t.set_files(Some(files.duplicate()));
-            drop(files);
-            if let Some(old) = old {
-                exit::release_files(old);
-            }
+        let old = t.set_files(Some(files.duplicate()));
+        drop(files);
+        if let Some(old) = old {
+            exit::release_files(old);
         }
     }
     Ok(())

@@ -106,7 +106,7 @@ pub fn wait(cx: &Ctx, who: WaitFor, options: WaitOptions) -> Result<Option<Waite
     let p = cx.process();
     // Wake-up proof: a child changes its state before it wakes the parent's
     // queue; we are on the queue before we look.
-    let found = p.child_events.wait(|| match look(p, &who, options) {
+    p.child_events.wait(|| match look(p, &who, options) {
         Found::Nothing if options.contains(WaitOptions::NOHANG) => Some(Ok(None)),
         Found::Nothing if matches!(who, WaitFor::PidFd(_, true)) => Some(Err(Errno::EAGAIN)),
         Found::Nothing => None,
@@ -115,8 +115,7 @@ pub fn wait(cx: &Ctx, who: WaitFor, options: WaitOptions) -> Result<Option<Waite
             drop(gone);
             Some(Ok(Some(w)))
         }
-    })?;
-    found
+    })?
 }
 
 fn look(parent: &Process, who: &WaitFor, options: WaitOptions) -> Found {

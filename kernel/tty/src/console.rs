@@ -102,7 +102,7 @@ impl ConsoleLine {
             let mut p = self.pump.lock();
             let again = core::mem::take(&mut p.again);
             // A full host reports when it takes output again; then we are called.
-            if full && !again || data.is_empty() && !again {
+            if !again && (full || data.is_empty()) {
                 p.busy = false;
                 return;
             }

@@ -187,7 +187,7 @@ fn what_the_host_refuses() {
         return;
     }
     let l = lower();
-    fs::set_permissions(l.0.join("d/g"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(l.0.join("d/g"), fs::Permissions::from_mode(0o0)).unwrap();
     let t = Proc::overlay(&l.0);
     assert_eq!(t.open("/d/g", O::empty()).err(), Some(Errno::EACCES));
     assert_eq!(t.open("/d/g", O::RDWR).err(), Some(Errno::EACCES));
