@@ -4,7 +4,7 @@ use crate::code;
 use crate::machine::*;
 use hal::cpu::{IRQ_NOTIFY, IRQ_TIMER};
 use hal::engine::MapOp;
-use hal::{Engine, Pfn, Prot, Trap, UserContext};
+use hal::{Arch, Engine, Pfn, Prot, Trap, UserContext};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("many_mappings", many_mappings),
     ("reuse_shows_nothing_old", reuse),
     ("many_spaces", many_spaces),
+    ("vdso_clock", vdso_clock),
     ("kill_from_outside_is_noticed", killed),
     ("nothing_survives_the_kernel", survives),
 ];
@@ -472,6 +473,101 @@ fn many_spaces() {
     drop(all);
     let (space, mut cx, _) = m.program(code::syscalls());
     assert_eq!(m.run(&space, &mut cx), Trap::Syscall);
+}
+
+/// Value of a function's symbol in the vDSO, found like libc does.
+fn symbol(image: &[u8], name: &str) -> u64 {
+    let u16 = |at: usize| u64::from(u16::from_le_bytes(image[at..at + 2].try_into().unwrap()));
+    let u32 = |at: usize| u64::from(u32::from_le_bytes(image[at..at + 4].try_into().unwrap()));
+    let u64 = |at: usize| u64::from_le_bytes(image[at..at + 8].try_into().unwrap());
+    let text = |at: usize| {
+        let end = image[at..].iter().position(|&b| b == 0).unwrap();
+        std::str::from_utf8(&image[at..at + end]).unwrap()
+    };
+    assert_eq!(&image[..4], b"\x7fELF");
+    let headers = (0..u16(56) as usize).map(|i| u64(32) as usize + 56 * i);
+    let dynamic = headers.clone().find(|&h| u32(h) == 2).unwrap();
+    let entries = (0..).map(|i| u64(dynamic + 8) as usize + 16 * i);
+    let tags: Vec<(u64, u64)> = entries
+        .map(|e| (u64(e), u64(e + 8)))
+        .take_while(|t| t.0 != 0)
+        .collect();
+    let tag = |t: u64| tags.iter().find(|e| e.0 == t).unwrap().1 as usize;
+    let (hash, strings, symbols) = (tag(4), tag(5), tag(6));
+    let (versions, definitions) = (tag(0x6fff_fff0), tag(0x6fff_fffc));
+    let second = definitions + u32(definitions + 16) as usize;
+    assert_eq!(text(strings + u32(second + 20) as usize), "LINUX_2.6");
+    assert_eq!(u32(second + 8), 61_765_110);
+    let n = u32(hash + 4) as usize;
+    let i = (1..n).find(|i| text(strings + u32(symbols + 24 * i) as usize) == name);
+    let i = i.unwrap_or_else(|| panic!("no {name}"));
+    assert_eq!(u16(versions + 2 * i), u16(second + 4));
+    u64(symbols + 24 * i + 8)
+}
+
+fn vdso_clock() {
+    let m = Machine::new(1);
+    let arch = arch_um::X86_64::detect();
+    let image = arch.vdso();
+    assert_eq!((image.len() % 4096, arch.vvar().len()), (0, 4096));
+    let frames = m.frames(2);
+    write(frames, 0, arch.vvar());
+    write(frames.add(1), 0, image);
+    let (space, mut cx, _) = m.program(code::clock_once());
+    map(&*space, 0x30_0000, 1, frames, Prot::READ);
+    map(&*space, 0x30_1000, 1, frames.add(1), RX);
+    let function = 0x30_1000 + symbol(image, "__vdso_clock_gettime");
+    for name in ["gettimeofday", "time", "clock_getres", "getcpu"] {
+        symbol(image, &format!("__vdso_{name}"));
+    }
+    let mut call = |clock: u64| {
+        cx.gp[RIP] = TEXT;
+        cx.gp[RSP] = DATA + 0x3000;
+        cx.gp[RDI] = function;
+        cx.gp[RSI] = clock;
+        assert_eq!(m.run(&space, &mut cx), Trap::Syscall);
+        match cx.gp[15] {
+            39 => {
+                assert_eq!(cx.gp[RSI], 0);
+                Some(cx.gp[RBX] * 1_000_000_000 + cx.gp[RDX])
+            }
+            228 => None,
+            nr => panic!("system call {nr}"),
+        }
+    };
+    // Before there is a page: the system call.
+    assert_eq!(call(1), None);
+    arch.set_vvar_page(frames);
+    std::thread::sleep(Duration::from_millis(10));
+    arch.update_vvar(m.clock());
+    std::thread::sleep(Duration::from_millis(10));
+    arch.update_vvar(m.clock());
+    if call(1).is_none() {
+        println!("the host does not trust its time stamp counter");
+        return;
+    }
+    assert_eq!(
+        (call(2), call(3), call(11), call(1000)),
+        (None, None, None, None)
+    );
+    let mut last = 0;
+    let began = Instant::now();
+    let mut worst = 0;
+    while began.elapsed() < Duration::from_secs(2) {
+        let before = m.now();
+        let inside = call(1).unwrap();
+        let after = m.now();
+        assert!(inside >= last, "{last} then {inside}");
+        worst = worst
+            .max(before.saturating_sub(inside))
+            .max(inside.saturating_sub(after));
+        last = inside;
+    }
+    println!("at most {worst} ns off");
+    assert!(worst < 5_000);
+    let wall = call(0).unwrap() as i64 - m.clock().realtime_ns() as i64;
+    assert!(wall.abs() < 50_000_000, "{wall}");
+    assert!(call(4).unwrap() >= last && call(7).unwrap() >= last && call(6).unwrap() >= last);
 }
 
 /// Host processes that are children of this one.

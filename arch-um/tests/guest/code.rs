@@ -146,8 +146,6 @@ code! {
     scribble: "1: mov [rdi], rsi\n jmp 1b";
     /// Copies [rsi] to [rdi] (and, if edx, to [r8]), jumps to rax.
     spoil: "mov ecx, [rsi]\n mov [rdi], ecx\n test edx, edx\n jz 1f\n mov [r8], rcx\n 1: jmp rax";
-    /// Copies [rsi] to [rdi] for ever.
-    forge_report: "1: mov eax, [rsi]\n mov [rdi], eax\n jmp 1b";
-    /// Counts in [rdi] for ever.
-    count_both: "1: lock inc qword ptr [rdi]\n jmp 1b";
+    /// Counts in [rdi], and copies [rsi] to [r8], for ever.
+    count_and_forge: "1: lock inc qword ptr [rdi]\n mov eax, [rsi]\n mov [r8], eax\n jmp 1b";
 }
