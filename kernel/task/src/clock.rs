@@ -122,8 +122,10 @@ pub fn set(cx: &Ctx, clock: i32, ns: u64) -> Result {
     }
     cx.require(vfs::cred::cap::SYS_TIME)?;
     let ns = i64::try_from(ns).map_err(|_| Errno::EINVAL)?;
-    let c = cx.kernel().platform.clock();
+    let platform = cx.kernel().platform;
+    let c = platform.clock();
     c.adjust_realtime(ns.wrapping_sub(c.realtime_ns() as i64));
+    platform.arch().update_vvar(c);
     Ok(())
 }
 
