@@ -429,6 +429,7 @@ fn publish(cx: &Ctx, child: &Arc<Task>, process: &Arc<Process>, flags: CloneFlag
             me.pid()
         };
         process.ppid.store(ppid, Ordering::Relaxed);
+        process.parent_tid.store(cx.task().tid(), Ordering::Relaxed);
         tree.insert_process(process);
     }
     tree.insert_task(child);

@@ -160,7 +160,11 @@ fn leave_process(task: &'static Task) -> bool {
         last = p.live_threads.fetch_sub(1, Ordering::AcqRel) == 1;
         // Signals that were meant for anybody go to those who are left.
         signal::retarget(&i);
+        let heir = i.threads.first().map(|t| t.tid());
         drop(i);
+        if let Some(heir) = heir {
+            tree.adopt_within(p.pid(), task.tid(), heir);
+        }
         if !task.is_leader() {
             tree.tasks.remove(&task.tid());
         }
@@ -320,6 +324,7 @@ fn reparent_children(
             continue;
         };
         child.ppid.store(reaper, Ordering::Relaxed);
+        child.parent_tid.store(reaper, Ordering::Relaxed);
         child.exit_signal.store(SIGCHLD, Ordering::Relaxed);
         if let Some(n) = tree.procs.get_mut(&reaper) {
             n.children.insert(c);

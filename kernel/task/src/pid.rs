@@ -128,6 +128,20 @@ impl Tree {
         }
         (node, self.tasks.remove(&pid))
     }
+    /// Thread `from` of process `pid` ends or changes its number: its children are those of thread `to`.
+    pub(crate) fn adopt_within(&self, pid: i32, from: i32, to: i32) {
+        let Some(n) = self.procs.get(&pid) else {
+            return;
+        };
+        for c in n.children.iter().filter_map(|c| self.procs.get(c)) {
+            let _ = c.process.parent_tid.compare_exchange(
+                from,
+                to,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+        }
+    }
     pub(crate) fn move_group(&mut self, p: &Process, pgid: i32) {
         Self::leave(&mut self.groups, p.pgid(), p.pid());
         p.pgid.store(pgid, Ordering::Relaxed);

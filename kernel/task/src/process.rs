@@ -146,6 +146,8 @@ pub struct Process {
     pub(crate) timers: ProcessTimers,
     /// Signal for the parent at the end; -1: none (CLONE_THREAD never has one of its own).
     pub(crate) exit_signal: AtomicI32,
+    /// Thread of the parent that made it (__WNOTHREAD); 0 = none in particular.
+    pub(crate) parent_tid: AtomicI32,
     /// The thread that leads; exec may change it.
     pub(crate) leader: SpinLock<Weak<Task>, { level::LEAF }>,
     /// Has ended; only the exit status is left.
@@ -232,6 +234,7 @@ impl Process {
             rlimits: SpinLock::new(rlimits),
             timers: ProcessTimers::new(),
             exit_signal: AtomicI32::new(abi::signal::SIGCHLD),
+            parent_tid: AtomicI32::new(0),
             leader: SpinLock::new(Weak::new()),
             zombie: AtomicBool::new(false),
             live_threads: AtomicU32::new(0),

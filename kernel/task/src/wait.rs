@@ -97,7 +97,6 @@ impl WaitFor {
 /// Waits for a change of a child. `None`: nothing yet, with [`WaitOptions::NOHANG`]. [`Errno::ECHILD`],
 /// ERESTARTSYS, [`Errno::EAGAIN`] (a pidfd with O_NONBLOCK).
 ///
-/// Children belong to the process; [`WaitOptions::NOTHREAD`] makes no difference.
 pub fn wait(cx: &Ctx, who: WaitFor, options: WaitOptions) -> Result<Option<Waited>> {
     let who = match who {
         WaitFor::Group(0) => WaitFor::Group(cx.process().pgid()),
@@ -106,7 +105,7 @@ pub fn wait(cx: &Ctx, who: WaitFor, options: WaitOptions) -> Result<Option<Waite
     let p = cx.process();
     // Wake-up proof: a child changes its state before it wakes the parent's
     // queue; we are on the queue before we look.
-    p.child_events.wait(|| match look(p, &who, options) {
+    p.child_events.wait(|| match look(cx, &who, options) {
         Found::Nothing if options.contains(WaitOptions::NOHANG) => Some(Ok(None)),
         Found::Nothing if matches!(who, WaitFor::PidFd(_, true)) => Some(Err(Errno::EAGAIN)),
         Found::Nothing => None,
@@ -118,8 +117,10 @@ pub fn wait(cx: &Ctx, who: WaitFor, options: WaitOptions) -> Result<Option<Waite
     })?
 }
 
-fn look(parent: &Process, who: &WaitFor, options: WaitOptions) -> Found {
+fn look(cx: &Ctx, who: &WaitFor, options: WaitOptions) -> Found {
+    let parent = cx.process();
     let kernel = parent.kernel;
+    let me = cx.task().tid();
     let mut tree = kernel.pids.tree.lock();
     let Some(node) = tree.procs.get(&parent.pid()) else {
         return Found::Nobody;
@@ -130,7 +131,10 @@ fn look(parent: &Process, who: &WaitFor, options: WaitOptions) -> Found {
         let Some(child) = tree.procs.get(c).map(|n| &n.process) else {
             continue;
         };
-        if !who.fits(child) {
+        if !who.fits(child)
+            || options.contains(WaitOptions::NOTHREAD)
+                && child.parent_tid.load(Ordering::Relaxed) != me
+        {
             continue;
         }
         let is_clone = child.exit_signal.load(Ordering::Relaxed) != SIGCHLD;

@@ -46,7 +46,7 @@ impl Strings {
             if p == 0 {
                 return Ok(s);
             }
-            let text = mm.read_cstr(p, MAX_STRING).map_err(|e| match e {
+            let text = mm.read_cstr(p, MAX_STRING - 1).map_err(|e| match e {
                 Errno::ENAMETOOLONG => Errno::E2BIG,
                 e => e,
             })?;

@@ -191,6 +191,7 @@ fn take_leader_number(t: &'static Task) {
     {
         let mut tree = t.kernel.pids.tree.lock();
         tree.tasks.remove(&t.tid());
+        tree.adopt_within(p.pid(), t.tid(), p.pid());
         t.tid.store(p.pid(), Ordering::Relaxed);
         old = tree.tasks.insert(p.pid(), t.arc());
     }

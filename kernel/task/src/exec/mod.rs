@@ -63,6 +63,8 @@ struct Request {
     file: Arc<File>,
     /// Path as given, for the script's argument and AT_EXECFN.
     path: Vec<u8>,
+    /// `path` leads nowhere after exec.
+    lost: bool,
     argv: Strings,
     envp: Strings,
 }
@@ -76,6 +78,9 @@ pub fn execveat(
     envp: u64,
     flags: u32,
 ) -> Result<u64> {
+    if path.is_empty() && flags & AT_EMPTY_PATH == 0 {
+        return Err(Errno::ENOENT);
+    }
     let file = open(cx, dirfd, path, flags)?;
     let limit = cx.process().rlimit(abi::raw::RLIMIT_STACK).cur;
     let mut room = args::room(limit);
@@ -86,7 +91,10 @@ pub fn execveat(
     if argv.len() == 0 {
         argv.push(Vec::new());
     }
-    // A file without a path of its own is reached through its descriptor.
+    // A file without a path of its own is reached through its descriptor,
+    // which an interpreter cannot do once exec has closed it.
+    let by_fd = dirfd != crate::ctx::AT_FDCWD && path.first() != Some(&b'/');
+    let lost = by_fd && cx.files().cloexec(dirfd)?;
     let name = match path {
         [] => format!("/dev/fd/{dirfd}").into_bytes(),
         [b'/', ..] => path.to_vec(),
@@ -98,6 +106,7 @@ pub fn execveat(
         Request {
             file,
             path: name,
+            lost,
             argv,
             envp,
         },
@@ -113,6 +122,7 @@ pub fn exec_kernel(cx: &Ctx, path: &[u8], argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>
         Request {
             file,
             path: path.to_vec(),
+            lost: false,
             argv: Strings::from_list(argv)?,
             envp: Strings::from_list(envp)?,
         },
@@ -154,6 +164,9 @@ fn exec(cx: &Ctx, mut r: Request) -> Result {
             None => break Program::read(cx, r.file.clone(), &head)?,
             Some(line) => {
                 let (interp, arg) = line?;
+                if r.lost {
+                    return Err(Errno::ENOENT);
+                }
                 scripts += 1;
                 if scripts > MAX_SCRIPTS {
                     return Err(Errno::ELOOP);

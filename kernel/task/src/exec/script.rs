@@ -5,11 +5,14 @@ use alloc::vec::Vec;
 
 /// Bytes of a file that are looked at.
 pub(crate) const HEAD: usize = 256;
+/// Bytes of a script's first line that count, with its end.
+const LINE: usize = HEAD - 1;
 
 /// Interpreter and its one optional argument, if `head` starts with `#!`.
 pub(crate) fn parse(head: &[u8]) -> Option<Result<(Vec<u8>, Option<Vec<u8>>)>> {
+    let head = head.get(..head.len().min(LINE)).unwrap_or(head);
     let rest = head.strip_prefix(b"#!")?;
-    Some(line(rest, head.len() >= HEAD))
+    Some(line(rest, head.len() >= LINE))
 }
 
 fn blank(b: u8) -> bool {
