@@ -2,7 +2,6 @@
 //! between two processes on the same CPU. Minimum and median of short batches.
 
 #[path = "../tests/guest/code.rs"]
-#[expect(dead_code, reason = "shared with the tests")]
 mod code;
 #[path = "../tests/guest/machine.rs"]
 #[expect(dead_code, reason = "shared with the tests")]

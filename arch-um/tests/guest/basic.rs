@@ -138,6 +138,7 @@ fn kick() {
             let deadline = Instant::now() + Duration::from_secs(5);
             while turns.load(Ordering::SeqCst) < sent {
                 assert!(Instant::now() < deadline, "lost interrupt {sent}");
+                std::thread::yield_now();
             }
         }
     });

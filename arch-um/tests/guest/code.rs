@@ -13,6 +13,7 @@ macro_rules! code {
                 "\nguest_", stringify!($name), "_end:\n.popsection"
             ));
             $(#[doc = $doc])*
+            #[allow(dead_code, reason = "not every user of this file runs everything")]
             pub fn $name() -> &'static [u8] {
                 unsafe extern "C" {
                     #[link_name = concat!("guest_", stringify!($name))]
