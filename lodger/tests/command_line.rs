@@ -161,7 +161,7 @@ fn a_root_that_may_not_be_searched() {
         return;
     }
     let d = temp("locked");
-    fs::set_permissions(&d, fs::Permissions::from_mode(0)).expect("mode");
+    fs::set_permissions(&d, fs::Permissions::from_mode(0o0)).expect("mode");
     let arg = d.to_str().expect("text");
     refused(
         &mut lodger(&["run", "--root", arg, "true"]),
