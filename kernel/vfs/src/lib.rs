@@ -27,6 +27,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
+#[cfg(test)]
+use hal_fake as _;
 
 pub mod anon;
 mod attr;

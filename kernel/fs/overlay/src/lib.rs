@@ -17,7 +17,7 @@
 //!
 //! While an inode is unchanged nothing holds it but its users; it can be made
 //! again from the lower one. It then remembers its *home*, the directory and
-//! name where it was found. When it changes, [`OvlInode::pin`] enters it, and all
+//! name where it was found. When it changes, `OvlInode::pin` enters it, and all
 //! directories above, in the changes of their homes.
 //!
 //! # Locks
