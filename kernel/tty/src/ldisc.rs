@@ -95,7 +95,7 @@ impl Ldisc {
             room
         }
     }
-    /// One byte arrives. The signal it causes, if any; and what to do before: see [`Ldisc::signal_flush`].
+    /// One byte arrives. The signal it causes, if any; and what to do before: see `signal_flush`.
     pub fn input(&mut self, byte: u8) -> Option<i32> {
         let t = &self.termios;
         let mut c = byte;

@@ -5,14 +5,14 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`machine`] | files about the whole machine |
-//! | [`sys`] | /proc/sys |
-//! | [`net`] | /proc/net |
-//! | [`who`] | which process or thread a node is about; who may look |
-//! | [`pid`] | directories of a process and its threads |
-//! | [`text`] | stat, status, limits and other texts of a process |
-//! | [`maps`] | maps, smaps |
-//! | [`fd`] | fd, fdinfo |
+//! | `machine` | files about the whole machine |
+//! | `sys` | /proc/sys |
+//! | `net` | /proc/net |
+//! | `who` | which process or thread a node is about; who may look |
+//! | `pid` | directories of a process and its threads |
+//! | `text` | stat, status, limits and other texts of a process |
+//! | `maps` | maps, smaps |
+//! | `fd` | fd, fdinfo |
 //!
 //! Neighbours: `vfs::pseudo` turns nodes into inodes; `task` has the facts.
 #![no_std]
