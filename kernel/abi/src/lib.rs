@@ -13,6 +13,7 @@ pub mod ioctl;
 pub mod process;
 pub mod signal;
 pub mod stat;
+pub mod sysv;
 pub mod time;
 
 pub use errno::{Errno, Result};

@@ -6,6 +6,8 @@
 //! - [`epoll`]: epoll(7). [`eventfd`], [`timerfd`], [`signalfd`]: event descriptors.
 //! - [`inotify`]: inotify(7), on the events of `vfs::notify`.
 //!
+//! - [`sysv`]: System V shared memory, semaphores and message queues.
+//!
 //! Neighbours: `vfs` (files, anonymous inodes, readiness), `sync` (wait queues,
 //! timers). The layers above install the files that [`Ipc`] makes in descriptor tables.
 //!
@@ -31,6 +33,7 @@ pub mod poll;
 mod root;
 pub mod signalfd;
 pub mod splice;
+pub mod sysv;
 #[cfg(test)]
 mod tests;
 pub mod timerfd;

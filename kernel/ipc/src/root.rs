@@ -1,5 +1,6 @@
 //! [`Ipc`]: what the communication of a machine has in common.
 
+use crate::sysv::SysV;
 use crate::timerfd::TimerState;
 use abi::Result;
 use alloc::sync::{Arc, Weak};
@@ -28,6 +29,8 @@ pub struct Ipc {
     /// Armed timers that follow the real-time clock.
     pub(crate) realtime: SpinLock<Vec<Weak<TimerState>>, { level::IPC }>,
     current_signals: Once<CurrentSignals>,
+    /// System V objects.
+    pub sysv: SysV,
 }
 
 impl Ipc {
@@ -45,6 +48,7 @@ impl Ipc {
             watches: AtomicUsize::new(0),
             realtime: SpinLock::new(Vec::new()),
             current_signals: Once::new(),
+            sysv: SysV::default(),
         })
     }
     /// Tells how to find the signals of the calling task (poll of a signalfd has no other way). Once, at boot.

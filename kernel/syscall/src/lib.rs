@@ -59,6 +59,7 @@ mod socket;
 mod splice;
 mod stat;
 mod sys;
+pub mod sysv;
 mod time;
 mod timer;
 mod vmcopy;

@@ -69,6 +69,13 @@ fn makes_objects(nr: u32) -> bool {
             | __NR_inotify_add_watch
             | __NR_pidfd_open
             | __NR_rt_sigqueueinfo
+            | __NR_shmget
+            | __NR_shmat
+            | __NR_semget
+            | __NR_semop
+            | __NR_semtimedop
+            | __NR_msgget
+            | __NR_msgsnd
             | __NR_mmap
             | __NR_mremap
             | __NR_mprotect

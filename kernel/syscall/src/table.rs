@@ -163,6 +163,9 @@ calls! {
     26 msync(addr: Ptr, length: u64, flags: MsyncFlags) => mem::sys_msync, Full;
     27 mincore(addr: Ptr, length: u64, vec: Ptr) => mem::sys_mincore, Full;
     28 madvise(addr: Ptr, length: u64, advice: Madvice) => mem::sys_madvise, Full;
+    29 shmget(key: i32, size: u64, shmflg: i32) => sysv::sys_shmget, Partial("no huge pages");
+    30 shmat(shmid: i32, shmaddr: Ptr, shmflg: i32) => sysv::sys_shmat, Full;
+    31 shmctl(shmid: i32, cmd: i32, buf: Ptr) => sysv::sys_shmctl, Full;
     32 dup(oldfd: Fd) => open::sys_dup, Full;
     33 dup2(oldfd: Fd, newfd: Fd) => open::sys_dup2, Full;
     34 pause() => signal::sys_pause, Full;
@@ -195,6 +198,14 @@ calls! {
     61 wait4(pid: i32, wstatus: Out<WaitStatus>, options: WaitFlags, rusage: Out<Rusage>) => process::sys_wait4, Full;
     62 kill(pid: i32, sig: Sig) => signal::sys_kill, Full;
     63 uname(buf: Out<Utsname>) => sys::sys_uname, Full;
+    64 semget(key: i32, nsems: i32, semflg: i32) => sysv::sys_semget, Full;
+    65 semop(semid: i32, sops: Ptr, nsops: u64) => sysv::sys_semop, Full;
+    66 semctl(semid: i32, semnum: i32, cmd: i32, arg: Ptr) => sysv::sys_semctl, Full;
+    67 shmdt(shmaddr: Ptr) => sysv::sys_shmdt, Full;
+    68 msgget(key: i32, msgflg: i32) => sysv::sys_msgget, Full;
+    69 msgsnd(msqid: i32, msgp: Ptr, msgsz: u64, msgflg: i32) => sysv::sys_msgsnd, Full;
+    70 msgrcv(msqid: i32, msgp: Ptr, msgsz: u64, msgtyp: i64, msgflg: i32) => sysv::sys_msgrcv, Partial("no MSG_COPY");
+    71 msgctl(msqid: i32, cmd: i32, buf: Ptr) => sysv::sys_msgctl, Full;
     72 fcntl(fd: Fd, cmd: FcntlCmd, arg: FcntlArg) => fcntl::sys_fcntl, Partial("no leases, no F_NOTIFY");
     73 flock(fd: Fd, op: FlockOp) => fcntl::sys_flock, Full;
     74 fsync(fd: Fd) => copy::sys_fsync, Full;
@@ -312,6 +323,7 @@ calls! {
     217 getdents64(fd: Fd, buf: Ptr, count: u32) => dir::sys_getdents64, Full;
     218 set_tid_address(tidptr: Ptr) => ids::sys_set_tid_address, Full;
     219 restart_syscall() => signal::sys_restart_syscall, Full;
+    220 semtimedop(semid: i32, sops: Ptr, nsops: u64, timeout: In<Timespec>) => sysv::sys_semtimedop, Full;
     221 fadvise64(fd: Fd, offset: i64, len: i64, advice: Fadvice) => copy::sys_fadvise64, Partial("checks only");
     222 timer_create(clock: ClockId, sevp: In<Sigevent>, timerid: Out<i32>) => timer::sys_timer_create, Full;
     223 timer_settime(timerid: i32, flags: TimerFlags, new_value: In<Itimerspec>, old_value: Out<Itimerspec>) => timer::sys_timer_settime, Full;
@@ -414,17 +426,6 @@ calls! {
 }
 
 absent! {
-    29 shmget => ENOSYS, "no System V IPC";
-    30 shmat => ENOSYS, "no System V IPC";
-    31 shmctl => ENOSYS, "no System V IPC";
-    64 semget => ENOSYS, "no System V IPC";
-    65 semop => ENOSYS, "no System V IPC";
-    66 semctl => ENOSYS, "no System V IPC";
-    67 shmdt => ENOSYS, "no System V IPC";
-    68 msgget => ENOSYS, "no System V IPC";
-    69 msgsnd => ENOSYS, "no System V IPC";
-    70 msgrcv => ENOSYS, "no System V IPC";
-    71 msgctl => ENOSYS, "no System V IPC";
     101 ptrace => ENOSYS, "no tracing of processes";
     134 uselib => ENOSYS, "removed from current Linux configurations";
     136 ustat => ENOSYS, "obsolete; statfs(2) is there";
@@ -456,7 +457,6 @@ absent! {
     214 epoll_ctl_old => ENOSYS, "never in Linux";
     215 epoll_wait_old => ENOSYS, "never in Linux";
     216 remap_file_pages => ENOSYS, "obsolete; mmap(2) does it";
-    220 semtimedop => ENOSYS, "no System V IPC";
     236 vserver => ENOSYS, "never in Linux";
     240 mq_open => ENOSYS, "no POSIX message queues";
     241 mq_unlink => ENOSYS, "no POSIX message queues";

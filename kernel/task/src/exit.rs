@@ -181,6 +181,9 @@ fn leave_process(task: &'static Task) -> bool {
 fn end_process(task: &'static Task) {
     let kernel = task.kernel;
     let p = &task.process;
+    if let Some(hook) = kernel.process_exit.get() {
+        hook(p);
+    }
     let session = p.session();
     if session.sid == p.pid() {
         if let Some(hook) = kernel.session_exit.get() {

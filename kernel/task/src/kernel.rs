@@ -112,6 +112,9 @@ pub trait DeviceHandler: Send + Sync {
 /// terminal up: SIGHUP and SIGCONT to the foreground group, and the terminal is free again.
 pub type SessionExit = fn(&Arc<crate::Session>);
 
+/// Called when the last thread of a process ends, with no lock held; may sleep.
+pub type ProcessExit = fn(&crate::Process);
+
 /// A place for state of a layer above, set once at boot.
 pub type Slot = Once<Arc<dyn Any + Send + Sync>>;
 
@@ -162,6 +165,7 @@ pub struct Kernel {
     pub(crate) device_handler: Once<Arc<dyn DeviceHandler>>,
     pub(crate) vdso: Once<VdsoFrames>,
     pub(crate) session_exit: Once<SessionExit>,
+    pub(crate) process_exit: Once<ProcessExit>,
     /// Process whose end ends the machine (the command); 0 = none yet.
     pub main_pid: AtomicI32,
     /// `CLOCK_REALTIME` at boot, in ns since 1970.
@@ -236,6 +240,7 @@ impl Kernel {
             device_handler: Once::new(),
             vdso: Once::new(),
             session_exit: Once::new(),
+            process_exit: Once::new(),
             main_pid: AtomicI32::new(0),
             boot_realtime_ns: clock.realtime_ns().saturating_sub(now_mono),
             log: SpinLock::new(LogRing::default()),
@@ -276,6 +281,10 @@ impl Kernel {
     /// Sets what happens when the leader of a session ends; once, at boot.
     pub fn set_session_exit(&self, f: SessionExit) {
         let _ = self.session_exit.set(f);
+    }
+    /// Sets what else happens when a process has ended; once, at boot.
+    pub fn set_process_exit(&self, f: ProcessExit) {
+        let _ = self.process_exit.set(f);
     }
     /// Sets the pages of the vDSO; once, at boot.
     pub fn set_vdso(&self, v: VdsoFrames) {
