@@ -16,6 +16,8 @@ use sync::{SpinLock, level};
 const SHARDS: usize = 64;
 /// Slots that one insertion looks at for something to evict.
 const SWEEP: usize = 8;
+/// Rounds over all shards that one call of `shrink` makes.
+const SHRINK_ROUNDS: usize = 16;
 /// Bounds of the number of unused dentries.
 const MIN_DENTRIES: usize = 8 << 10;
 const MAX_DENTRIES: usize = 1 << 20;
@@ -230,9 +232,12 @@ impl DentryCache {
     pub fn shrink(&self, n: usize) -> usize {
         let mut freed = 0;
         let mut idle_rounds = 0;
-        // A round without success may have cleared bits of recent use, or freed
-        // entries of directories that can go now.
-        while freed < n && idle_rounds < 2 {
+        // A round may only clear bits of recent use, and directories can go
+        // after what is in them. Very deep trees take several calls.
+        for _ in 0..SHRINK_ROUNDS {
+            if freed >= n || idle_rounds == 2 {
+                break;
+            }
             let before = freed;
             for shard in &self.shards {
                 freed += self.shrink_shard(shard, n - freed);
