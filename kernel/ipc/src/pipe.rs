@@ -593,6 +593,11 @@ pub fn open_fifo(inode: &InodeRef, flags: OpenFlags, cx: &dyn Caller) -> Result<
     };
     let (r, w) = (flags.readable(), flags.writable());
     let nonblock = flags.contains(OpenFlags::NONBLOCK);
+    // A pipe of pipe(2), reached through /proc/PID/fd, waits for nobody.
+    let unnamed = inode.as_any().is::<vfs::anon::AnonInode>();
+    if unnamed {
+        return Ok(PipeFile::new(&pipe, r, w, inode.ino()));
+    }
     let other_opens = |writers: bool| {
         let n = if writers {
             &pipe.writer_opens
