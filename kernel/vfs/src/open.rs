@@ -37,6 +37,23 @@ impl Walk<'_> {
             return self.open_create(path, oflags, mode, flags);
         }
         let mut w = Walker::new(self, path, flags)?;
+        match self.open_existing(&mut w, path, oflags) {
+            // The host has put another file there: look again, once.
+            Err(Errno::ESTALE) => {
+                w.cur.mnt.shared().dcache.remove(&w.cur.dentry);
+                let mut w = Walker::new(self, path, flags)?;
+                self.open_existing(&mut w, path, oflags)
+            }
+            r => r,
+        }
+    }
+
+    fn open_existing(
+        &self,
+        w: &mut Walker<'_>,
+        path: &[u8],
+        oflags: OpenFlags,
+    ) -> Result<Arc<File>> {
         w.full(path, !oflags.contains(OpenFlags::NOFOLLOW))?;
         if (w.trailing || oflags.contains(OpenFlags::DIRECTORY)) && !w.cur.dentry.is_dir() {
             return Err(Errno::ENOTDIR);

@@ -111,8 +111,7 @@ fn on_host(top: &HostPath, op: &Op) -> Got {
     let c = |s: &String| std::ffi::CString::new(format!("{}/{s}", top.to_str().unwrap())).unwrap();
     let open = |s: &String, o: &mut fs::OpenOptions| o.open(p(s)).map_err(errno);
     Got::Unit(match op {
-        // SAFETY (here and below): plain calls with valid strings.
-        Op::Mkdir(s) => check(unsafe { libc::mkdir(c(s).as_ptr(), 0o755) }),
+        Op::Mkdir(s) => posix::mkdir(&c(s), 0o755),
         Op::Write(s, off, n) => open(s, fs::OpenOptions::new().write(true)).and_then(|f| {
             use std::os::unix::fs::FileExt;
             f.write_all_at(&bytes(*n), *off).map_err(errno)
@@ -131,22 +130,14 @@ fn on_host(top: &HostPath, op: &Op) -> Got {
             use std::io::Write;
             f.write_all(&bytes(*n)).map_err(errno)
         }),
-        Op::Truncate(s, n) => check(unsafe { libc::truncate(c(s).as_ptr(), *n as i64) }),
-        Op::Unlink(s) => check(unsafe { libc::unlink(c(s).as_ptr()) }),
-        Op::Rmdir(s) => check(unsafe { libc::rmdir(c(s).as_ptr()) }),
-        Op::Rename(a, b, f) => check(unsafe {
-            libc::renameat2(
-                libc::AT_FDCWD,
-                c(a).as_ptr(),
-                libc::AT_FDCWD,
-                c(b).as_ptr(),
-                *f,
-            )
-        }),
-        Op::Link(a, b) => check(unsafe { libc::link(c(a).as_ptr(), c(b).as_ptr()) }),
+        Op::Truncate(s, n) => posix::truncate(&c(s), *n),
+        Op::Unlink(s) => posix::unlink(&c(s)),
+        Op::Rmdir(s) => posix::rmdir(&c(s)),
+        Op::Rename(a, b, f) => posix::rename(&c(a), &c(b), *f),
+        Op::Link(a, b) => posix::link(&c(a), &c(b)),
         Op::Symlink(t, s) => {
             let t = std::ffi::CString::new(t.as_str()).unwrap();
-            check(unsafe { libc::symlink(t.as_ptr(), c(s).as_ptr()) })
+            posix::symlink(&t, &c(s))
         }
         Op::Chmod(s, m) => fs::set_permissions(p(s), fs::Permissions::from_mode(*m)).map_err(errno),
         Op::Read(s) => return Got::Bytes(fs::read(p(s)).map_err(errno)),

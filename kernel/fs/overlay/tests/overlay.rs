@@ -181,13 +181,25 @@ fn the_host_changes_things() {
 }
 
 #[test]
+fn a_file_is_replaced_while_it_is_believed() {
+    let l = lower();
+    for t in [Proc::overlay(&l.0), Proc::new(host(&l.0, false))] {
+        fs::write(l.0.join("x"), b"old").unwrap();
+        t.stat("/x").unwrap();
+        fs::write(l.0.join("y"), b"new").unwrap();
+        fs::rename(l.0.join("y"), l.0.join("x")).unwrap();
+        assert_eq!(t.read_file("/x").unwrap(), b"new");
+    }
+}
+
+#[test]
 fn what_the_host_refuses() {
     // SAFETY: no preconditions.
     if unsafe { libc::geteuid() } == 0 {
         return;
     }
     let l = lower();
-    fs::set_permissions(l.0.join("d/g"), fs::Permissions::from_mode(0o0)).unwrap();
+    fs::set_permissions(l.0.join("d/g"), fs::Permissions::from_mode(0o000)).unwrap();
     let t = Proc::overlay(&l.0);
     assert_eq!(t.open("/d/g", O::empty()).err(), Some(Errno::EACCES));
     assert_eq!(t.open("/d/g", O::RDWR).err(), Some(Errno::EACCES));

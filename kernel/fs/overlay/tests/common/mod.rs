@@ -1,6 +1,8 @@
 //! What the tests share: a machine with memory, a caller, a host directory, and a mounted file system to walk in.
 #![allow(dead_code)]
 
+pub mod posix;
+
 use abi::{Errno, Result};
 use hal::dev::{HostDir, HostDirEntry, HostFile, HostStat};
 use mm::io::{SliceSink, SliceSource};
@@ -378,14 +380,11 @@ impl HostDir for HostTree {
     }
     fn create(&self, path: &[u8], mode: u32) -> Result {
         let c = c_path(&self.at(path));
-        // SAFETY: plain calls with a valid string.
-        check(unsafe {
-            if mode & libc::S_IFMT == libc::S_IFDIR {
-                libc::mkdir(c.as_ptr(), mode & 0o7777)
-            } else {
-                libc::mknod(c.as_ptr(), mode, 0)
-            }
-        })
+        if mode & libc::S_IFMT == libc::S_IFDIR {
+            return posix::mkdir(&c, mode & 0o7777);
+        }
+        // SAFETY: a plain call with a valid string.
+        check(unsafe { libc::mknod(c.as_ptr(), mode, 0) })
     }
     fn symlink(&self, path: &[u8], target: &[u8]) -> Result {
         std::os::unix::fs::symlink(OsStr::from_bytes(target), self.at(path)).map_err(errno)
@@ -402,16 +401,7 @@ impl HostDir for HostTree {
     }
     fn rename(&self, old: &[u8], new: &[u8], flags: u32) -> Result {
         let (a, b) = (c_path(&self.at(old)), c_path(&self.at(new)));
-        // SAFETY: plain call with valid strings.
-        check(unsafe {
-            libc::renameat2(
-                libc::AT_FDCWD,
-                a.as_ptr(),
-                libc::AT_FDCWD,
-                b.as_ptr(),
-                flags,
-            )
-        })
+        posix::rename(&a, &b, flags)
     }
     fn set_attr(
         &self,
