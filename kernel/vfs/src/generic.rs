@@ -181,6 +181,10 @@ pub trait DirData: Send + Sync + 'static {
     /// Emits entries other than `.` and `..` from cookie `from` on, in the order of their cookies. Cookies are
     /// ≥ [`FIRST_COOKIE`], and an entry keeps its cookie while it exists. No spin lock is held while emitting.
     fn list(&self, kept: &mut Self::Kept, from: u64, emit: &mut DirEmit<'_>) -> Result;
+    /// Starts a pass over the directory; at open, and when it is read from the start again. [`Errno::EACCES`] for what the host refuses.
+    fn begin(&self) -> Result<Self::Kept> {
+        Ok(Self::Kept::default())
+    }
     /// A cookie behind all present entries: one pass over the directory ends there, however many are added meanwhile.
     fn end_cookie(&self) -> u64 {
         u64::MAX
@@ -190,6 +194,8 @@ pub trait DirData: Send + Sync + 'static {
 struct Pass<K> {
     end: u64,
     kept: K,
+    /// Nothing has been read of it.
+    fresh: bool,
 }
 
 /// An open directory.
@@ -200,14 +206,15 @@ pub struct DirFile<T: DirData> {
 
 impl<T: DirData> DirFile<T> {
     /// Opens `dir`.
-    pub fn new(dir: Arc<T>) -> DirFile<T> {
-        DirFile {
+    pub fn new(dir: Arc<T>) -> Result<DirFile<T>> {
+        Ok(DirFile {
             pass: Mutex::new(Pass {
                 end: dir.end_cookie(),
-                kept: T::Kept::default(),
+                kept: dir.begin()?,
+                fresh: true,
             }),
             dir,
-        }
+        })
     }
 }
 
@@ -229,16 +236,18 @@ impl<T: DirData> FileOps for DirFile<T> {
     }
     fn read_dir(&self, f: &File, pos: u64, emit: &mut DirEmit<'_>) -> Result {
         let mut pass = self.pass.lock();
-        if pos == 0 {
+        if pos == 0 && !pass.fresh {
             *pass = Pass {
                 end: self.dir.end_cookie(),
-                kept: T::Kept::default(),
+                kept: self.dir.begin()?,
+                fresh: true,
             };
         }
+        pass.fresh = false;
         if !emit_dots(f, pos, emit) {
             return Ok(());
         }
-        let Pass { end, kept } = &mut *pass;
+        let Pass { end, kept, .. } = &mut *pass;
         self.dir.list(
             kept,
             pos.max(FIRST_COOKIE),

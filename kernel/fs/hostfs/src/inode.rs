@@ -280,6 +280,9 @@ impl DirtyHook for MappedWrite {
 
 impl DirData for HostInode {
     type Kept = Option<Vec<HostDirEntry>>;
+    fn begin(&self) -> Result<Option<Vec<HostDirEntry>>> {
+        Ok(Some(self.core.dir.read_dir(&self.path()?)?))
+    }
     fn list(
         &self,
         kept: &mut Option<Vec<HostDirEntry>>,
@@ -449,7 +452,7 @@ impl Inode for HostInode {
                 }
                 Ok(Arc::new(RegularFile(this)))
             }
-            FileType::Dir => Ok(Arc::new(DirFile::new(this))),
+            FileType::Dir => Ok(Arc::new(DirFile::new(this)?)),
             FileType::Symlink => Err(Errno::ELOOP),
             _ => Err(Errno::ENXIO),
         }

@@ -179,6 +179,12 @@ pub struct Kept {
 
 impl DirData for OvlInode {
     type Kept = Kept;
+    fn begin(&self) -> Result<Kept> {
+        Ok(Kept {
+            lower: self.lower().map(open_lower).transpose()?,
+            end: Some(self.changes()?.end()),
+        })
+    }
     fn list(&self, kept: &mut Kept, from: u64, emit: &mut DirEmit<'_>) -> Result {
         let changes = self.changes()?;
         let end = *kept.end.get_or_insert_with(|| changes.end());

@@ -461,7 +461,7 @@ impl Inode for OvlInode {
                 }
                 Ok(Arc::new(RegularFile(this)))
             }
-            FileType::Dir => Ok(Arc::new(DirFile::new(this))),
+            FileType::Dir => Ok(Arc::new(DirFile::new(this)?)),
             FileType::Symlink => Err(Errno::ELOOP),
             _ => Err(Errno::ENXIO),
         }

@@ -451,7 +451,7 @@ impl Inode for TmpInode {
                 }
                 Ok(Arc::new(RegularFile(this)))
             }
-            Body::Dir(_) => Ok(Arc::new(DirFile::new(this))),
+            Body::Dir(_) => Ok(Arc::new(DirFile::new(this)?)),
             Body::Symlink(_) => Err(Errno::ELOOP),
             Body::Special(..) => Err(Errno::ENXIO),
         }
