@@ -1,6 +1,5 @@
 //! Random operations on a tmpfs, an overlay and a writable hostfs have the
 //! results that the host's own Linux gives.
-#![expect(clippy::undocumented_unsafe_blocks)] // libc calls on paths of a directory of our own
 
 mod common;
 
