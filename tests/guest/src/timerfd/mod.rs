@@ -68,9 +68,10 @@ fn absolute() {
     unsafe { clock_gettime(CLOCK_MONOTONIC, &mut now) };
     let t = itimerspec {
         it_interval: ts(0),
+        // A machine may be younger than a second.
         it_value: timespec {
-            tv_sec: now.tv_sec - 1,
-            tv_nsec: now.tv_nsec,
+            tv_sec: (now.tv_sec - 1).max(0),
+            tv_nsec: 1,
         },
     };
     say!(
@@ -80,7 +81,7 @@ fn absolute() {
     ms(2);
     say!("{}", rd(fd));
     let t = itimerspec {
-        it_interval: ts(100),
+        it_interval: ts(1),
         it_value: t.it_value,
     };
     sys!(timerfd_settime(fd, TFD_TIMER_ABSTIME, &t, null_mut())).v();
