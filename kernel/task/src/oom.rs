@@ -43,9 +43,14 @@ pub(crate) fn shrink_caches(n: usize) -> usize {
     crate::current().kernel.mounts().shared().shrink(n)
 }
 
-/// Kills the process that is worth it most. Whether there is hope that memory comes back.
+/// Kills the process that is worth it most. Whether there is hope that memory
+/// comes back; not for the victim itself, which has to end for that.
 pub(crate) fn kill_something() -> bool {
-    let kernel = crate::current().kernel;
+    let me = crate::current();
+    if me.process.oom_victim.load(Ordering::Acquire) {
+        return false;
+    }
+    let kernel = me.kernel;
     let all = kernel.pids.processes();
     let living =
         |p: &&Arc<Process>| !p.is_zombie() && p.any_thread().is_some_and(|t| !t.is_kernel());

@@ -281,8 +281,8 @@ fn make_room_until(n: usize, enough: &dyn Fn() -> bool) -> bool {
         me.prepare_wait(false);
         me.wait(Some(sync::timer::monotonic_ns() + 2_000_000));
         if me.interrupted() {
-            // Perhaps we are the victim; the caller looks.
-            return true;
+            // Perhaps we are the victim: then there is nothing to wait for.
+            return handler();
         }
     }
     enough()
