@@ -180,7 +180,8 @@ impl Epoll {
                 item.data.store(data_of(&ev), Ordering::Relaxed);
                 // Proof that no wake is lost: a wake before this store found the
                 // old interest, but the poll below sees what it announced.
-                item.events.store(ev.events, Ordering::SeqCst);
+                // Errors and hang-up need no asking; without them it would count as disabled.
+                item.events.store(ev.events | ALWAYS, Ordering::SeqCst);
                 if item.poll().is_some_and(|e| e != 0) {
                     self.push(item);
                 }
@@ -214,7 +215,7 @@ impl Epoll {
             file: Arc::downgrade(file),
             epoll: self.this.clone(),
             ipc: ipc.clone(),
-            events: AtomicU32::new(ev.events),
+            events: AtomicU32::new(ev.events | ALWAYS),
             data: AtomicU64::new(data_of(&ev)),
             queued: AtomicBool::new(false),
             removed: AtomicBool::new(false),
@@ -240,7 +241,7 @@ impl Epoll {
             regs.push(Registration::new(owner, callback.clone()))
         })));
         let _ = item.registrations.set(regs);
-        if got.bits() & (ev.events & !HOW | ALWAYS) != 0 && ev.events & !HOW != 0 {
+        if got.bits() & (ev.events & !HOW | ALWAYS) != 0 {
             self.push(item);
         }
         Ok(())

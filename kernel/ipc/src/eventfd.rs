@@ -67,7 +67,8 @@ impl FileOps for EventFd {
         Ok(8)
     }
     fn write(&self, f: &File, _cx: &dyn Caller, _pos: u64, src: &mut dyn Source) -> Result<usize> {
-        if src.remaining() < 8 {
+        // Exactly one counter, as Linux has it.
+        if src.remaining() != 8 {
             return Err(Errno::EINVAL);
         }
         let mut b = [0; 8];
