@@ -155,6 +155,19 @@ pub struct RobustListHead {
     pub list_op_pending: u64,
 }
 
+/// `struct futex_waitv`.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Default, Debug, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
+#[repr(C)]
+#[expect(missing_docs)]
+pub struct FutexWaitv {
+    pub val: u64,
+    pub uaddr: u64,
+    pub flags: u32,
+    pub reserved: u32,
+}
+
 const _: () = assert!(
     size_of::<Rusage>() == 144
         && size_of::<Utsname>() == 390

@@ -174,8 +174,13 @@ impl Pipe {
                     break;
                 }
             };
+            // What was copied of a part that does not fit stays in the pipe.
+            if n < want {
+                error = Some(Errno::EFAULT);
+                break;
+            }
             done += n;
-            if packet && n == want {
+            if packet {
                 let lost = slot.len;
                 self.bytes.fetch_sub(lost, Ordering::Relaxed);
                 ring.drop_front();
@@ -186,10 +191,6 @@ impl Pipe {
             self.bytes.fetch_sub(n, Ordering::Relaxed);
             if slot.len == 0 {
                 ring.drop_front();
-            }
-            if n < want {
-                error = Some(Errno::EFAULT);
-                break;
             }
         }
         self.mirror(&ring);

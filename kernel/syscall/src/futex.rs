@@ -1,8 +1,8 @@
-//! Futexes: futex(2), robust lists.
+//! Futexes: futex(2), futex_waitv(2), robust lists.
 
 use crate::args::{Hex, Out, Ptr};
 use crate::cx::mm;
-use crate::flags::FutexOp;
+use crate::flags::{ClockId, FutexOp};
 use abi::Result;
 use task::Ctx;
 
@@ -17,6 +17,18 @@ pub fn sys_futex(
     val3: Hex,
 ) -> Result<u64> {
     task::futex::futex(cx, uaddr.0, op.0, val, timeout.0, uaddr2.0, val3.0 as u32)
+}
+
+/// Waits for any of several words of memory: `futex_waitv(2)`.
+pub fn sys_futex_waitv(
+    cx: &Ctx,
+    waiters: Ptr,
+    nr: u32,
+    flags: u32,
+    timeout: Ptr,
+    clock: ClockId,
+) -> Result<u64> {
+    task::futex::waitv(cx, waiters.0, nr, flags, timeout.0, clock.0)
 }
 
 /// Notes the list of robust futexes: `set_robust_list(2)`.

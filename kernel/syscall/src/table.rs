@@ -422,6 +422,7 @@ calls! {
     439 faccessat2(dirfd: DirFd, path: PathPtr, mode: AccessMode, flags: AccessFlags) => stat::sys_faccessat2, Full;
     440 process_madvise(pidfd: Fd, iov: In<IoVec>, vlen: u64, advice: Madvice, flags: u32) => pidfd::sys_process_madvise, Full;
     441 epoll_pwait2(epfd: Fd, events: EpollEvents, maxevents: i32, timeout: In<Timespec>, sigmask: In<SigSet>, sigsetsize: u64) => epoll::sys_epoll_pwait2, Full;
+    449 futex_waitv(waiters: Ptr, nr: u32, flags: u32, timeout: Ptr, clock: ClockId) => futex::sys_futex_waitv, Full;
     452 fchmodat2(dirfd: DirFd, path: PathPtr, mode: Mode, flags: AtFlags) => stat::sys_fchmodat2, Full;
 }
 
@@ -499,7 +500,6 @@ absent! {
     446 landlock_restrict_self => ENOSYS, "no Landlock";
     447 memfd_secret => ENOSYS, "no secret memory";
     448 process_mrelease => ENOSYS, "an exiting process frees its memory itself";
-    449 futex_waitv => ENOSYS, "futex(2) only";
     450 set_mempolicy_home_node => ENOSYS, "one memory node";
     451 cachestat => ENOSYS, "no statistics of the page cache";
     453 map_shadow_stack => ENOSYS, "no shadow stacks";

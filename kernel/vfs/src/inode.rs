@@ -214,6 +214,11 @@ pub trait Inode: Send + Sync {
     fn names_generation(&self) -> u64 {
         0
     }
+    /// Directory: looking up a name that is not there ends a call that would make it with ENOENT, before any
+    /// question of permission, as below /proc.
+    fn absence_is_final(&self) -> bool {
+        false
+    }
     /// Directory: creates `name` with permission bits `mode` (umask applied) for owner `cred.fsuid`/`fsgid`
     /// (set-group-ID directories pass on their group). [`Errno::EEXIST`].
     fn create(

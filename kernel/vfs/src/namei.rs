@@ -108,6 +108,9 @@ impl<'w> Walk<'w> {
             return Err(Errno::ENOENT);
         }
         let dir = t.dir.inode()?;
+        if dir.absence_is_final() {
+            return Err(Errno::ENOENT);
+        }
         may_create(&t, dir)?;
         let inode = make(&t, dir)?;
         let dentry = instantiate(&t.dir, name, inode);

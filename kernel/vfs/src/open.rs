@@ -161,6 +161,9 @@ impl Walk<'_> {
             return Ok(None);
         }
         let dir = w.cur.inode()?;
+        if dir.absence_is_final() {
+            return Err(Errno::ENOENT);
+        }
         w.cur.mnt.check_writable()?;
         w.cred.check(dir.perm()?, Access::WRITE | Access::EXEC)?;
         let mode = mode & 0o7777 & !self.fs.umask();

@@ -218,6 +218,9 @@ impl Inode for PseudoInode {
             None => self.node.lookup(name).is_err(),
         }
     }
+    fn absence_is_final(&self) -> bool {
+        self.fs.volatile
+    }
     fn create(
         &self,
         _name: &[u8],

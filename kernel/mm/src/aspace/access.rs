@@ -252,6 +252,8 @@ impl Mm {
         let v = vmas.find(addr).ok_or(Errno::EFAULT)?;
         Ok(match v.show.file() {
             Some(f) if v.is_shared() => (f.cache.id(), f.offset + (addr - v.start)),
+            // Anonymous memory that nobody can write never changes.
+            None if !v.is_shared() && !v.prot.contains(Prot::WRITE) => return Err(Errno::EFAULT),
             _ => own,
         })
     }

@@ -8,12 +8,15 @@
 //! bucket's lock; a waker has changed the word before it takes the same lock. So
 //! either the waiter sees the new word, or the waker sees the waiter.
 //!
-//! [`pi`]: words that name their owner; [`robust`]: what happens when an owner dies.
+//! [`pi`]: words that name their owner; [`robust`]: what happens when an owner dies;
+//! [`mod@waitv`]: several words at once.
 
 mod pi;
 pub(crate) mod robust;
+mod waitv;
 
 pub use robust::{get_robust_list, set_robust_list};
+pub use waitv::waitv;
 
 use crate::clock;
 use crate::level;
@@ -77,6 +80,24 @@ impl FutexTable {
     fn bucket(&self, index: usize) -> &Bucket {
         &self.buckets[index & (BUCKETS - 1)]
     }
+    /// Puts a waiter for the word at `addr` into its bucket if the word is `val`; else [`Errno::EAGAIN`].
+    fn enqueue(&self, mm: &Mm, addr: u64, val: u32, index: usize, queued: Queued) -> Result {
+        loop {
+            // Faults the page in; the answer is looked at again under the lock.
+            if mm.update_u32(addr, &mut |_| None)? != val {
+                return Err(Errno::EAGAIN);
+            }
+            let mut b = self.bucket(index).lock();
+            b.reserve(1);
+            match mm.peek_u32(addr) {
+                None => continue,
+                Some(v) if v != val => return Err(Errno::EAGAIN),
+                Some(_) => {}
+            }
+            b.push(queued);
+            return Ok(());
+        }
+    }
     /// Wakes up to `n` plain waiters of `key` that share a bit with `bitset`.
     fn wake(&self, key: Key, n: usize, bitset: u32) -> usize {
         let mut gone: Vec<Queued> = Vec::new();
@@ -139,23 +160,28 @@ impl Waiter {
     }
     /// Waits until woken. Errors: [`Errno::ERESTARTSYS`], [`Errno::ETIMEDOUT`]; the waiter may be woken all the same.
     fn wait(&self, deadline_ns: Option<u64>) -> Result {
-        let me = crate::current();
-        loop {
-            me.prepare_wait(true);
-            if self.woken.load(Ordering::SeqCst) {
-                me.cancel_wait();
-                return Ok(());
-            }
-            if me.interrupted() {
-                me.cancel_wait();
-                return Err(Errno::ERESTARTSYS);
-            }
-            if deadline_ns.is_some_and(|d| me.kernel.now() >= d) {
-                me.cancel_wait();
-                return Err(Errno::ETIMEDOUT);
-            }
-            me.wait(deadline_ns);
+        wait_until(deadline_ns, || self.woken.load(Ordering::SeqCst))
+    }
+}
+
+/// Waits until a waiter of this task was woken, which `woken` says. Errors as [`Waiter::wait`].
+fn wait_until(deadline_ns: Option<u64>, woken: impl Fn() -> bool) -> Result {
+    let me = crate::current();
+    loop {
+        me.prepare_wait(true);
+        if woken() {
+            me.cancel_wait();
+            return Ok(());
         }
+        if me.interrupted() {
+            me.cancel_wait();
+            return Err(Errno::ERESTARTSYS);
+        }
+        if deadline_ns.is_some_and(|d| me.kernel.now() >= d) {
+            me.cancel_wait();
+            return Err(Errno::ETIMEDOUT);
+        }
+        me.wait(deadline_ns);
     }
 }
 
@@ -273,24 +299,11 @@ fn wait(
     let key = key_of(&mm, addr, private)?;
     let index = table.index(key);
     let waiter = Waiter::new(cx.task(), bitset, false, index);
-    loop {
-        // Faults the page in; the answer is looked at again under the lock.
-        if mm.update_u32(addr, &mut |_| None)? != val {
-            return Err(Errno::EAGAIN);
-        }
-        let mut b = table.bucket(index).lock();
-        b.reserve(1);
-        match mm.peek_u32(addr) {
-            None => continue,
-            Some(v) if v != val => return Err(Errno::EAGAIN),
-            Some(_) => {}
-        }
-        b.push(Queued {
-            key,
-            waiter: waiter.clone(),
-        });
-        break;
-    }
+    let queued = Queued {
+        key,
+        waiter: waiter.clone(),
+    };
+    table.enqueue(&mm, addr, val, index, queued)?;
     match waiter.wait(deadline_ns) {
         Err(e) if table.remove(&waiter) => Err(e),
         // Woken, perhaps while giving up: the wake must not be lost.
