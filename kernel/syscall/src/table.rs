@@ -206,7 +206,7 @@ calls! {
     69 msgsnd(msqid: i32, msgp: Ptr, msgsz: u64, msgflg: i32) => sysv::sys_msgsnd, Full;
     70 msgrcv(msqid: i32, msgp: Ptr, msgsz: u64, msgtyp: i64, msgflg: i32) => sysv::sys_msgrcv, Partial("no MSG_COPY");
     71 msgctl(msqid: i32, cmd: i32, buf: Ptr) => sysv::sys_msgctl, Full;
-    72 fcntl(fd: Fd, cmd: FcntlCmd, arg: FcntlArg) => fcntl::sys_fcntl, Partial("no leases, no F_NOTIFY");
+    72 fcntl(fd: Fd, cmd: FcntlCmd, arg: FcntlArg) => fcntl::sys_fcntl, Partial("no leases, no F_NOTIFY; owners get no SIGIO");
     73 flock(fd: Fd, op: FlockOp) => fcntl::sys_flock, Full;
     74 fsync(fd: Fd) => copy::sys_fsync, Full;
     75 fdatasync(fd: Fd) => copy::sys_fdatasync, Full;
@@ -236,7 +236,7 @@ calls! {
     99 sysinfo(info: Out<Sysinfo>) => sys::sys_sysinfo, Full;
     100 times(buf: Out<Tms>) => limits::sys_times, Full;
     102 getuid() => cred::sys_getuid, Full;
-    103 syslog(kind: i32, buf: Ptr, len: i32) => sys::sys_syslog, Partial("the log is always empty");
+    103 syslog(kind: i32, buf: Ptr, len: i32) => sys::sys_syslog, Partial("reading lines away and clearing are refused");
     104 getgid() => cred::sys_getgid, Full;
     105 setuid(uid: Id) => cred::sys_setuid, Full;
     106 setgid(gid: Id) => cred::sys_setgid, Full;
@@ -404,7 +404,7 @@ calls! {
     318 getrandom(buf: BytesOut, buflen: u64, flags: RandomFlags) => random::sys_getrandom, Full;
     319 memfd_create(name: PathPtr, flags: MemfdFlags) => memfd::sys_memfd_create, Partial("no huge pages");
     322 execveat(dirfd: DirFd, path: PathPtr, argv: StrVec, envp: Ptr, flags: ExecFlags) => process::sys_execveat, Full;
-    324 membarrier(cmd: MembarrierCmd, flags: u32, cpu_id: i32) => mem::sys_membarrier, Partial("private expedited only");
+    324 membarrier(cmd: MembarrierCmd, flags: u32, cpu_id: i32) => mem::sys_membarrier, Partial("global and private expedited only; works unregistered");
     325 mlock2(addr: Ptr, len: u64, flags: Mlock2Flags) => mem::sys_mlock2, Full;
     326 copy_file_range(fd_in: Fd, off_in: Out<i64>, fd_out: Fd, off_out: Out<i64>, len: u64, flags: u32) => copy::sys_copy_file_range, Full;
     327 preadv2(fd: Fd, iov: IovOut, iovcnt: u64, pos_l: i64, pos_h: Hex, flags: RwFlags) => file::sys_preadv2, Partial("RWF_NOWAIT is refused");
