@@ -197,6 +197,14 @@ impl Engine for SeccompEngine {
         let engine = self.forever();
         let cpu = engine.this_cpu();
         let p = engine.acquire(cpu)?;
+        // The thread that will be needed first: now its lack is an error, later it
+        // would be the guest process's end.
+        let ready = p.stubs.get(cpu as usize).is_some_and(|s| s.is_ready());
+        if !ready && p.make_stub(cpu, engine.host_cpu(cpu)).is_err() {
+            p.kill();
+            engine.let_go(p);
+            return Err(Errno::EAGAIN);
+        }
         Ok(Arc::new(Space::new(engine, p)))
     }
     fn run(&self, cpu: &CpuBlock, space: &dyn UserSpace, cx: &mut UserContext) -> Trap {

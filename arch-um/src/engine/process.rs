@@ -124,6 +124,28 @@ impl core::ops::Deref for Use {
 #[derive(Debug)]
 pub(crate) struct Gone;
 
+/// Why there is no new stub thread.
+#[derive(Debug)]
+pub(crate) enum NoStub {
+    /// The process is dead.
+    Gone,
+    /// The host refuses another thread at the moment.
+    Refused,
+}
+
+impl From<Gone> for NoStub {
+    fn from(Gone: Gone) -> NoStub {
+        NoStub::Gone
+    }
+}
+
+impl Stub {
+    /// Whether there is a thread.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state.load(SeqCst) == stub_state::READY
+    }
+}
+
 fn new_stub() -> Stub {
     Stub {
         state: AtomicU32::new(stub_state::NONE),
@@ -303,7 +325,7 @@ impl Process {
     }
 
     /// Makes the thread of vCPU `cpu`. `host_cpu`: bind to it.
-    pub(crate) fn make_stub(&self, cpu: u32, host_cpu: Option<i32>) -> Result<(), Gone> {
+    pub(crate) fn make_stub(&self, cpu: u32, host_cpu: Option<i32>) -> Result<(), NoStub> {
         let s = &self.stubs[cpu as usize];
         let area = self.area(cpu);
         let base = stub::area(cpu);
@@ -313,7 +335,7 @@ impl Process {
         s.state.store(stub_state::STARTING, SeqCst);
         area.u32(stub::REPORT).store(0, SeqCst);
         if self.dead.load(SeqCst) {
-            return Err(Gone);
+            return Err(NoStub::Gone);
         }
         s.go.store(1, Relaxed);
         area.u32(stub::GO).store(1, Relaxed);
@@ -348,8 +370,13 @@ impl Process {
             list.push(op);
         }
         m.mapper.submit(list, None, None);
-        if m.mapper.wait(&self.dead) != Answer::Done {
-            return Err(Gone);
+        match m.mapper.wait(&self.dead) {
+            Answer::Done => {}
+            Answer::Failed => {
+                s.state.store(stub_state::NONE, SeqCst);
+                return Err(NoStub::Refused);
+            }
+            Answer::Dead => return Err(NoStub::Gone),
         }
         self.wait_report(cpu, 1, None)?;
         // Other threads of the guest may have written there meanwhile. If it is
@@ -360,7 +387,7 @@ impl Process {
         if !self.has_thread(tid) {
             drop(m);
             self.kill();
-            return Err(Gone);
+            return Err(NoStub::Gone);
         }
         s.stale.store(false, Relaxed);
         // Not what it has: the first run sets them.

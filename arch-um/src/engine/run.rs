@@ -14,7 +14,7 @@
 //! 5. s reports, or is found silent by the watchdog, or is dead.
 
 use super::SeccompEngine;
-use super::process::{Gone, Process, Stub, Use, next_go, stub_state};
+use super::process::{Gone, NoStub, Process, Stub, Use, next_go, stub_state};
 use super::space::Space;
 use super::watchdog::Watchdog;
 use crate::x86_64::regs::{FS_BASE, GS_BASE};
@@ -23,6 +23,12 @@ use crate::x86_64::{clock, stub};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use hal::cpu::{CpuBlock, mode};
 use hal::{Trap, UserContext, UserSpace};
+use host_sys::time;
+
+/// A guest thread that comes to another vCPU may find the host's limit on threads
+/// reached: how often and how long it waits before it is lost.
+const REFUSED_NAPS: u32 = 40;
+const REFUSED_NAP_NS: u64 = 5_000_000;
 
 impl SeccompEngine {
     pub(crate) fn run_guest(
@@ -62,6 +68,7 @@ impl SeccompEngine {
 
     /// The space's process, with a thread for vCPU `id` whose past does not matter.
     fn ready_thread(&'static self, space: &Space, id: u32) -> Result<(Use, &'static Stub), Gone> {
+        let mut patience = REFUSED_NAPS;
         loop {
             let Some(held) = space.hold() else {
                 space.attach(self.acquire(id).map_err(|_| Gone)?);
@@ -70,7 +77,15 @@ impl SeccompEngine {
             let p = *held;
             let s = p.stubs.get(id as usize).ok_or(Gone)?;
             if s.state.load(Relaxed) != stub_state::READY {
-                p.make_stub(id, self.host_cpu(id))?;
+                match p.make_stub(id, self.host_cpu(id)) {
+                    Ok(()) => {}
+                    Err(NoStub::Refused) if patience > 0 => {
+                        patience -= 1;
+                        time::sleep_ns(REFUSED_NAP_NS);
+                        continue;
+                    }
+                    Err(_) => return Err(Gone),
+                }
             }
             if !s.stale.load(Relaxed) {
                 return Ok((held, s));
