@@ -3,7 +3,7 @@
 use crate::process::{Process, Stop};
 use crate::signal::SigHand;
 use crate::task::{NewTask, VforkWait, flag, state};
-use crate::{Ctx, Kernel, Task, exit, pidfd, run, sched};
+use crate::{Ctx, Kernel, Task, pidfd, run, sched};
 use abi::process::CloneArgs;
 use abi::{Errno, Result, SigSet};
 use alloc::sync::Arc;
@@ -486,11 +486,7 @@ pub fn unshare(cx: &Ctx, flags: u64) -> Result {
         && let Some(files) = t.files()
         && Arc::strong_count(&files) > 2
     {
-        let old = t.set_files(Some(files.duplicate()));
-        drop(files);
-        if let Some(old) = old {
-            exit::release_files(old);
-        }
+        drop(t.set_files(Some(files.duplicate())));
     }
     Ok(())
 }

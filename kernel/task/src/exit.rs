@@ -75,9 +75,7 @@ fn release(task: &'static Task) {
     task.set_flag(flag::EXITING);
     leave_futexes(task);
     release_mm(task);
-    if let Some(files) = task.set_files(None) {
-        release_files(files);
-    }
+    drop(task.set_files(None));
     drop(task.set_fs(None));
     let restart = task.restart.lock().take();
     drop(restart);
@@ -105,16 +103,6 @@ pub(crate) fn release_mm(task: &Task) {
         drop(mm);
     }
     vfork_done(task);
-}
-
-/// Closes the files of a table if this was its last user.
-pub(crate) fn release_files(files: Arc<vfs::FdTable>) {
-    if Arc::strong_count(&files) == 1 {
-        let owner = Arc::as_ptr(&files).addr();
-        for f in files.take_all() {
-            vfs::fdtable::close_file(f, owner);
-        }
-    }
 }
 
 /// The parent of a vfork may go on.

@@ -238,6 +238,16 @@ impl FdTable {
     }
 }
 
+impl Drop for FdTable {
+    /// The last user is gone: closes what is open.
+    fn drop(&mut self) {
+        let owner = core::ptr::from_ref(self).addr();
+        for f in self.take_all() {
+            close_file(f, owner);
+        }
+    }
+}
+
 /// What close(2) does with a file taken out of a table: drops the POSIX locks of `owner` (the table's process), flushes.
 pub fn close_file(file: Arc<File>, owner: usize) {
     if !file.flags().contains(crate::OpenFlags::PATH) {

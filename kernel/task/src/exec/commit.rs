@@ -110,9 +110,7 @@ pub(super) fn commit(
         let files = if Arc::strong_count(&files) > 2 {
             let own = files.duplicate();
             drop(files);
-            if let Some(old) = t.set_files(Some(own.clone())) {
-                exit::release_files(old);
-            }
+            drop(t.set_files(Some(own.clone())));
             own
         } else {
             files
