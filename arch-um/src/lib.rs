@@ -34,3 +34,6 @@ pub use zygote::{Zygote, ZygoteConfig, kill_all};
 pub fn stub_code() -> (u64, &'static [u8]) {
     (x86_64::stub::CODE, x86_64::stub::code())
 }
+
+/// Addresses of a user process that belong to the engine, for tests that attack them.
+pub const STUB_REGION: core::ops::Range<u64> = x86_64::stub::STUB_BASE..x86_64::stub::STUB_END;

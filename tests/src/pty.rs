@@ -1,1 +1,127 @@
-//! Drives an interactive program through a pseudo-terminal.
+//! Drives an interactive program through a pseudo-terminal, as expect(1) does.
+
+use crate::machine::Run;
+use crate::procs::Tree;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// A program on a terminal of its own.
+#[derive(Debug)]
+pub struct Pty {
+    master: File,
+    slave: File,
+    /// The program.
+    pub child: Child,
+    /// Everything below it.
+    pub tree: Tree,
+    /// What came out and was not matched yet.
+    pub unread: String,
+}
+
+impl Pty {
+    /// Starts `run` on a terminal of this size.
+    pub fn start(mut run: Run, rows: u16, cols: u16) -> Pty {
+        let (mut m, mut s) = (0, 0);
+        let size = libc::winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: valid pointers to two integers and a size; the other two may be null.
+        let r = unsafe { libc::openpty(&mut m, &mut s, std::ptr::null_mut(), std::ptr::null(), &size) };
+        assert_eq!(r, 0, "openpty");
+        // SAFETY: both descriptors are new and owned by nobody else.
+        let (master, slave) = unsafe { (File::from_raw_fd(m), File::from_raw_fd(s)) };
+        // SAFETY: sets a flag on a descriptor of ours.
+        unsafe { libc::fcntl(m, libc::F_SETFD, libc::FD_CLOEXEC) };
+        let end = || Stdio::from(slave.try_clone().expect("dup of the terminal"));
+        let c = run.raw();
+        c.stdin(end()).stdout(end()).stderr(end()).env("TERM", "vt100");
+        // SAFETY: setsid and an ioctl are async-signal-safe and touch no memory.
+        unsafe {
+            c.pre_exec(|| {
+                libc::setsid();
+                libc::ioctl(0, libc::TIOCSCTTY, 0);
+                Ok(())
+            })
+        };
+        let child = c.spawn().unwrap_or_else(|e| panic!("starting {:?}: {e}", c.get_program()));
+        let tree = Tree::new(child.id() as i32);
+        Pty { master, slave, child, tree, unread: String::new() }
+    }
+
+    /// Types.
+    pub fn send(&mut self, text: &str) {
+        self.master.write_all(text.as_bytes()).expect("write to the terminal");
+    }
+
+    /// Waits for `what` in the output and returns all up to and with it.
+    pub fn expect(&mut self, what: &str, secs: u64) -> Result<String, String> {
+        let end = Instant::now() + Duration::from_secs(secs);
+        loop {
+            if let Some(at) = self.unread.find(what) {
+                let rest = self.unread.split_off(at + what.len());
+                return Ok(std::mem::replace(&mut self.unread, rest));
+            }
+            if Instant::now() > end || !self.pull(100) {
+                return Err(format!("waited for {what:?}, got {:?}", self.unread));
+            }
+        }
+    }
+
+    /// Reads what comes within `ms`; false at the end of the terminal.
+    fn pull(&mut self, ms: i32) -> bool {
+        let mut p = libc::pollfd { fd: self.master.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid entry.
+        if unsafe { libc::poll(&mut p, 1, ms) } <= 0 {
+            return true;
+        }
+        let mut b = [0; 65536];
+        match self.master.read(&mut b) {
+            Ok(n) if n > 0 => {
+                self.unread.push_str(&String::from_utf8_lossy(&b[..n]));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Changes the size of the window.
+    pub fn resize(&self, rows: u16, cols: u16) {
+        let size = libc::winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: a valid pointer to a size.
+        unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, &size) };
+    }
+
+    /// The terminal's modes, comparable.
+    pub fn modes(&self) -> (u32, u32, u32, u32) {
+        // SAFETY: plain data, filled by the call.
+        let t = unsafe {
+            let mut t: libc::termios = std::mem::zeroed();
+            libc::tcgetattr(self.slave.as_raw_fd(), &mut t);
+            t
+        };
+        (t.c_iflag, t.c_oflag, t.c_cflag, t.c_lflag)
+    }
+
+    /// Waits for the end of the program.
+    pub fn wait(&mut self, secs: u64) -> Option<ExitStatus> {
+        let end = Instant::now() + Duration::from_secs(secs);
+        while Instant::now() < end {
+            if let Ok(Some(s)) = self.child.try_wait() {
+                return Some(s);
+            }
+            self.pull(20);
+        }
+        None
+    }
+}
+
+impl Drop for Pty {
+    fn drop(&mut self) {
+        self.tree.kill();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.tree.reap();
+    }
+}

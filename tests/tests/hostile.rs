@@ -1,0 +1,87 @@
+//! Hostile guest programs: jumps into the engine's part of a user process, forged
+//! frames, altered words, odd instructions, exhausted resources, random calls. A
+//! guest process may die of it; the machine lives, runs another program
+//! afterwards, and the host notices nothing.
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use lodger_tests::build::{Link, guest};
+use lodger_tests::known::Known;
+use lodger_tests::machine::Run;
+
+/// What an escaped host call of the attack program would create.
+const CANARY: &str = "/tmp/lodger-escaped";
+
+/// The part of a user process that belongs to the engine.
+const STUB: std::ops::Range<u64> = arch_um::STUB_REGION;
+
+/// Runs `tool` in a machine, then another program in the same machine.
+fn survives(options: &[&str], tool: &str, limit: u64, done: &str) -> Result<(), Failed> {
+    let script = format!("\"$0\" --tool {tool}; echo status $?; \"$0\" --run process::exec_loop; echo alive");
+    let out = Run::lodger(options).args(["--", "/bin/sh", "-c", &script]).arg(guest(Link::Static)).limit(limit).run();
+    let text = out.out();
+    let problem = if out.status.is_none() {
+        "the machine hangs".to_string()
+    } else if out.code() != 0 {
+        format!("the machine ended with {}", out.code())
+    } else if !text.contains(done) {
+        format!("{done:?} is missing")
+    } else if !text.trim_end().ends_with("0\nexit 17\nalive") {
+        "it runs no other program afterwards".into()
+    } else if out.left > 0 {
+        format!("{} processes left behind", out.left)
+    } else if std::path::Path::new(CANARY).exists() {
+        let _ = std::fs::remove_file(CANARY);
+        "a host call got through: the canary is on the host".into()
+    } else {
+        return Ok(());
+    };
+    Err(format!("{problem}\n{text}\n{}", out.err_tail()).into())
+}
+
+fn attack(kind: &str, cpus: &str) -> Result<(), Failed> {
+    let step = if lodger_tests::long() { 1 } else { 9 };
+    let limit = if lodger_tests::long() { 1200 } else { 150 };
+    survives(&["--cpus", cpus], &format!("attack {kind} {:x} {:x} {step:x}", STUB.start, STUB.end), limit, "came to the end")
+}
+
+fn fuzz() -> Result<(), Failed> {
+    let secs: u64 = if lodger_tests::long() { 600 } else { 10 };
+    let seed = std::env::var("FUZZ_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(std::process::id() as u64);
+    let (a, b) = (secs / 2 + secs % 2, secs / 2);
+    survives(&["--cpus", "2", "--log-level", "error"], &format!("fuzz {a} {seed}"), a + 60, "done")?;
+    survives(&["--cpus", "1", "--log-level", "error"], &format!("fuzz {b} {}", seed + 1), b + 60, "done")
+}
+
+/// The guest's own OOM killer acts; or the call fails; the machine lives.
+fn hog(kind: &str) -> Result<(), Failed> {
+    survives(&["--cpus", "2", "--mem", "256M"], &format!("hog {kind}"), 90, "status")
+}
+
+fn main() {
+    lodger_tests::procs::become_subreaper();
+    let mut args = Arguments::from_args();
+    args.test_threads = Some(1);
+    let mut trials = vec![];
+    let mut add = |name: String, f: Box<dyn FnOnce() -> Result<(), Failed> + Send>| {
+        let known = Known::load("hostile");
+        let off = known.off().is_some();
+        let n = name.clone();
+        let t = Trial::test(name, move || {
+            let r = f().map_err(|e| e.message().unwrap_or("failed").to_string());
+            known.judge(&n, r).map_err(Failed::from)
+        });
+        trials.push(t.with_ignored_flag(off));
+    };
+    for kind in ["jumps", "scribble", "oddities", "exhaust"] {
+        for cpus in ["1", "2"] {
+            add(format!("{kind}, cpus {cpus}"), Box::new(move || attack(kind, cpus)));
+        }
+    }
+    for kind in ["anon", "shared", "file", "tmpfs", "pipe"] {
+        add(format!("memory filled by {kind}"), Box::new(move || hog(kind)));
+    }
+    add("random calls".into(), Box::new(fuzz));
+    let end = libtest_mimic::run(&args, trials);
+    lodger_tests::build::remove_scratch();
+    end.exit();
+}
