@@ -26,9 +26,22 @@ impl Pty {
     /// Starts `run` on a terminal of this size.
     pub fn start(mut run: Run, rows: u16, cols: u16) -> Pty {
         let (mut m, mut s) = (0, 0);
-        let size = libc::winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = libc::winsize {
+            ws_row: rows,
+            ws_col: cols,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         // SAFETY: valid pointers to two integers and a size; the other two may be null.
-        let r = unsafe { libc::openpty(&mut m, &mut s, std::ptr::null_mut(), std::ptr::null(), &size) };
+        let r = unsafe {
+            libc::openpty(
+                &mut m,
+                &mut s,
+                std::ptr::null_mut(),
+                std::ptr::null(),
+                &size,
+            )
+        };
         assert_eq!(r, 0, "openpty");
         // SAFETY: both descriptors are new and owned by nobody else.
         let (master, slave) = unsafe { (File::from_raw_fd(m), File::from_raw_fd(s)) };
@@ -36,7 +49,10 @@ impl Pty {
         unsafe { libc::fcntl(m, libc::F_SETFD, libc::FD_CLOEXEC) };
         let end = || Stdio::from(slave.try_clone().expect("dup of the terminal"));
         let c = run.raw();
-        c.stdin(end()).stdout(end()).stderr(end()).env("TERM", "vt100");
+        c.stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .env("TERM", "vt100");
         // SAFETY: setsid and an ioctl are async-signal-safe and touch no memory.
         unsafe {
             c.pre_exec(|| {
@@ -45,14 +61,24 @@ impl Pty {
                 Ok(())
             })
         };
-        let child = c.spawn().unwrap_or_else(|e| panic!("starting {:?}: {e}", c.get_program()));
+        let child = c
+            .spawn()
+            .unwrap_or_else(|e| panic!("starting {:?}: {e}", c.get_program()));
         let tree = Tree::new(child.id() as i32);
-        Pty { master, slave, child, tree, unread: String::new() }
+        Pty {
+            master,
+            slave,
+            child,
+            tree,
+            unread: String::new(),
+        }
     }
 
     /// Types.
     pub fn send(&mut self, text: &str) {
-        self.master.write_all(text.as_bytes()).expect("write to the terminal");
+        self.master
+            .write_all(text.as_bytes())
+            .expect("write to the terminal");
     }
 
     /// Waits for `what` in the output and returns all up to and with it.
@@ -71,7 +97,11 @@ impl Pty {
 
     /// Reads what comes within `ms`; false at the end of the terminal.
     fn pull(&mut self, ms: i32) -> bool {
-        let mut p = libc::pollfd { fd: self.master.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut p = libc::pollfd {
+            fd: self.master.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
         // SAFETY: one valid entry.
         if unsafe { libc::poll(&mut p, 1, ms) } <= 0 {
             return true;
@@ -88,7 +118,12 @@ impl Pty {
 
     /// Changes the size of the window.
     pub fn resize(&self, rows: u16, cols: u16) {
-        let size = libc::winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = libc::winsize {
+            ws_row: rows,
+            ws_col: cols,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         // SAFETY: a valid pointer to a size.
         unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, &size) };
     }

@@ -16,8 +16,14 @@ const STUB: std::ops::Range<u64> = arch_um::STUB_REGION;
 
 /// Runs `tool` in a machine, then another program in the same machine.
 fn survives(options: &[&str], tool: &str, limit: u64, done: &str) -> Result<(), Failed> {
-    let script = format!("\"$0\" --tool {tool}; echo status $?; \"$0\" --run process::exec_loop; echo alive");
-    let out = Run::lodger(options).args(["--", "/bin/sh", "-c", &script]).arg(guest(Link::Static)).limit(limit).run();
+    let script = format!(
+        "\"$0\" --tool {tool}; echo status $?; \"$0\" --run process::exec_loop; echo alive"
+    );
+    let out = Run::lodger(options)
+        .args(["--", "/bin/sh", "-c", &script])
+        .arg(guest(Link::Static))
+        .limit(limit)
+        .run();
     let text = out.out();
     let problem = if out.status.is_none() {
         "the machine hangs".to_string()
@@ -41,20 +47,43 @@ fn survives(options: &[&str], tool: &str, limit: u64, done: &str) -> Result<(), 
 fn attack(kind: &str, cpus: &str) -> Result<(), Failed> {
     let step = if lodger_tests::long() { 1 } else { 9 };
     let limit = if lodger_tests::long() { 1200 } else { 150 };
-    survives(&["--cpus", cpus], &format!("attack {kind} {:x} {:x} {step:x}", STUB.start, STUB.end), limit, "came to the end")
+    survives(
+        &["--cpus", cpus],
+        &format!("attack {kind} {:x} {:x} {step:x}", STUB.start, STUB.end),
+        limit,
+        "came to the end",
+    )
 }
 
 fn fuzz() -> Result<(), Failed> {
     let secs: u64 = if lodger_tests::long() { 600 } else { 10 };
-    let seed = std::env::var("FUZZ_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(std::process::id() as u64);
+    let seed = std::env::var("FUZZ_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(std::process::id() as u64);
     let (a, b) = (secs / 2 + secs % 2, secs / 2);
-    survives(&["--cpus", "2", "--log-level", "error"], &format!("fuzz {a} {seed}"), a + 60, "done")?;
-    survives(&["--cpus", "1", "--log-level", "error"], &format!("fuzz {b} {}", seed + 1), b + 60, "done")
+    survives(
+        &["--cpus", "2", "--log-level", "error"],
+        &format!("fuzz {a} {seed}"),
+        a + 60,
+        "done",
+    )?;
+    survives(
+        &["--cpus", "1", "--log-level", "error"],
+        &format!("fuzz {b} {}", seed + 1),
+        b + 60,
+        "done",
+    )
 }
 
 /// The guest's own OOM killer acts; or the call fails; the machine lives.
 fn hog(kind: &str) -> Result<(), Failed> {
-    survives(&["--cpus", "2", "--mem", "256M"], &format!("hog {kind}"), 90, "status")
+    survives(
+        &["--cpus", "2", "--mem", "256M"],
+        &format!("hog {kind}"),
+        90,
+        "status",
+    )
 }
 
 fn main() {
@@ -74,11 +103,17 @@ fn main() {
     };
     for kind in ["jumps", "scribble", "oddities", "exhaust"] {
         for cpus in ["1", "2"] {
-            add(format!("{kind}, cpus {cpus}"), Box::new(move || attack(kind, cpus)));
+            add(
+                format!("{kind}, cpus {cpus}"),
+                Box::new(move || attack(kind, cpus)),
+            );
         }
     }
     for kind in ["anon", "shared", "file", "tmpfs", "pipe"] {
-        add(format!("memory filled by {kind}"), Box::new(move || hog(kind)));
+        add(
+            format!("memory filled by {kind}"),
+            Box::new(move || hog(kind)),
+        );
     }
     add("random calls".into(), Box::new(fuzz));
     let end = libtest_mimic::run(&args, trials);
