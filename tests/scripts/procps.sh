@@ -2,7 +2,7 @@
 ps -o pid= -p $$ | tr -d ' ' | sed "s/^$$\$/own pid/"
 ps -o comm= -p $$
 sleep 50 & s=$!
-ps -o ppid=,stat=,comm= -p $s | sed "s/$$/parent/" | tr -s ' '
+ps -o ppid=,stat=,comm= -p $s | sed "s/$$/parent/" | tr -s ' ' | sed "s/^ //"
 ps -e -o comm= | grep -c '^sleep$' | awk '{print ($1 >= 1)}'
 kill -STOP $s; sleep 0.1; ps -o stat= -p $s | cut -c1; kill -CONT $s; kill $s; wait $s 2>/dev/null
 free | awk 'NR == 1 {print $1, $2, $3} NR == 2 {print $1, ($2 > 1000), ($3 > 0)}'
@@ -17,7 +17,7 @@ df / | awk 'NR == 2 {print ($2 > 0), $6}'
 cat /proc/self/status | grep -E '^(Name|State|Threads|Uid|Gid):' | head -3 | tr '\t' ' ' | cut -d' ' -f1,2
 awk '{print NF}' /proc/self/stat
 tr '\0' ' ' < /proc/self/cmdline; echo
-ls /proc/self/fd | head -3 | tr '\n' ' '; echo
+ls /proc/self/fd | grep -E '^[012]$' | tr '\n' ' '; echo
 head -1 /proc/stat | awk '{print $1, (NF >= 8)}'
 cat /proc/sys/kernel/ostype; test -r /proc/sys/kernel/random/uuid && echo uuid
 cat /proc/version | cut -d' ' -f1,2; uname -s -m

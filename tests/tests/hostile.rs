@@ -1,5 +1,5 @@
 //! Hostile guest programs: jumps into the engine's part of a user process, forged
-//! frames, altered words, odd instructions, exhausted resources, random calls. A
+//! frames, altered words, odd instructions, exhausted resources. A
 //! guest process may die of it; the machine lives, runs another program
 //! afterwards, and the host notices nothing.
 
@@ -55,27 +55,6 @@ fn attack(kind: &str, cpus: &str) -> Result<(), Failed> {
     )
 }
 
-fn fuzz() -> Result<(), Failed> {
-    let secs: u64 = if lodger_tests::long() { 600 } else { 10 };
-    let seed = std::env::var("FUZZ_SEED")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(std::process::id() as u64);
-    let (a, b) = (secs / 2 + secs % 2, secs / 2);
-    survives(
-        &["--cpus", "2", "--log-level", "error"],
-        &format!("fuzz {a} {seed}"),
-        a + 60,
-        "done",
-    )?;
-    survives(
-        &["--cpus", "1", "--log-level", "error"],
-        &format!("fuzz {b} {}", seed + 1),
-        b + 60,
-        "done",
-    )
-}
-
 /// The guest's own OOM killer acts; or the call fails; the machine lives.
 fn hog(kind: &str) -> Result<(), Failed> {
     survives(
@@ -115,7 +94,6 @@ fn main() {
             Box::new(move || hog(kind)),
         );
     }
-    add("random calls".into(), Box::new(fuzz));
     let end = libtest_mimic::run(&args, trials);
     lodger_tests::build::remove_scratch();
     end.exit();
