@@ -412,6 +412,9 @@ fn data_of(ev: &EpollEvent) -> u64 {
 
 /// [`Errno::EPERM`] for files that are always ready: regular files and directories.
 fn pollable(file: &File) -> Result {
+    if !file.ops.pollable() {
+        return Err(Errno::EPERM);
+    }
     match file.inode.file_type() {
         FileType::Regular | FileType::Dir | FileType::Block | FileType::Symlink => {
             Err(Errno::EPERM)

@@ -49,7 +49,9 @@ fn send_one(cx: &Ctx, f: &File, h: &MsgHdr, flags: u32) -> Result<usize> {
             return Err(Errno::ENOBUFS);
         }
         let bytes = mm.get_vec::<u8>(h.control, h.controllen as usize)?;
-        control::parse(&bytes, |fd| cx.files().get(fd))?
+        let c = control::parse(&bytes, |fd| cx.files().get(fd))?;
+        check_sender(cx, &c)?;
+        c
     };
     let args = SendArgs {
         addr: to.as_deref(),
@@ -180,4 +182,17 @@ pub fn sys_recvmmsg(
         Some(e) if done == 0 => Err(e),
         _ => Ok(done),
     }
+}
+
+/// Who may claim any process as the sender must name one that exists. [`Errno::ESRCH`].
+fn check_sender(cx: &Ctx, c: &Control) -> Result {
+    let Some(cred) = &c.cred else { return Ok(()) };
+    let other = cred.pid != cx.process().pid();
+    if other
+        && cx.cred().capable(vfs::cred::cap::SYS_ADMIN)
+        && cx.kernel().pids.task(cred.pid).is_none()
+    {
+        return Err(Errno::ESRCH);
+    }
+    Ok(())
 }

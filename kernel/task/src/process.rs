@@ -156,6 +156,8 @@ pub struct Process {
     pub(crate) live_threads: AtomicU32,
     /// Has called execve since its fork (setpgid(2)).
     pub(crate) did_exec: AtomicBool,
+    /// Has given the session's controlling terminal up (TIOCNOTTY); its children have none either.
+    pub gave_up_tty: AtomicBool,
     /// PR_SET_CHILD_SUBREAPER.
     pub child_subreaper: AtomicBool,
     /// /proc/PID/oom_score_adj.
@@ -239,6 +241,9 @@ impl Process {
             zombie: AtomicBool::new(false),
             live_threads: AtomicU32::new(0),
             did_exec: AtomicBool::new(false),
+            gave_up_tty: AtomicBool::new(
+                like.is_some_and(|p| p.gave_up_tty.load(Ordering::Relaxed)),
+            ),
             child_subreaper: AtomicBool::new(false),
             oom_score_adj: AtomicI32::new(
                 like.map_or(0, |p| p.oom_score_adj.load(Ordering::Relaxed)),

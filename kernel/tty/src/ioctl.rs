@@ -85,6 +85,10 @@ impl TtyFile {
 impl Tty {
     /// Output that has not been shown yet, in bytes.
     pub(crate) fn unsent(&self) -> usize {
+        // What is in a pseudo-terminal's buffer has been sent: it is the other side's input.
+        if self.line.is_pty() {
+            return 0;
+        }
         let own = self.state.lock().ldisc.out.len();
         own + self.line.unsent()
     }
@@ -276,7 +280,7 @@ impl Pty {
                 Ok(0)
             }
             FIONREAD => answer(cx, arg, count(t.state.lock().ldisc.out.len())),
-            TIOCOUTQ => answer(cx, arg, count(t.state.lock().pending.len())),
+            TIOCOUTQ => answer(cx, arg, 0),
             // The master is nobody's controlling terminal, but may ask.
             TIOCGPGRP => answer(cx, arg, t.foreground()),
             TIOCGSID => {

@@ -16,6 +16,14 @@ pub fn tty_of(session: &Session) -> Option<Arc<Tty>> {
     session.tty()?.downcast::<Tty>().ok()
 }
 
+/// The controlling terminal of a process: the session's, unless it gave that up.
+pub fn tty_of_process(p: &Process) -> Option<Arc<Tty>> {
+    if p.gave_up_tty.load(Ordering::Acquire) {
+        return None;
+    }
+    tty_of(&p.session())
+}
+
 /// Device number and foreground group of the session's terminal, for /proc/PID/stat.
 pub fn session_info(session: &Session) -> Option<(u64, i32)> {
     let t = tty_of(session)?;
@@ -33,7 +41,7 @@ pub fn session_exit(session: &Arc<Session>) {
 impl Tty {
     /// Whether this is the controlling terminal of `p`.
     pub fn controls(&self, p: &Process) -> bool {
-        tty_of(&p.session()).is_some_and(|t| core::ptr::eq(&*t, self))
+        tty_of_process(p).is_some_and(|t| core::ptr::eq(&*t, self))
     }
     /// What a background process gets for touching its terminal: SIGTTIN for a read, SIGTTOU for a change.
     pub fn check_job(&self, cx: &dyn Caller, signo: i32) -> Result {
@@ -72,6 +80,7 @@ impl Tty {
         let any: Arc<dyn Any + Send + Sync> = self.clone();
         let old = session.set_tty(Some(any));
         drop(old);
+        p.gave_up_tty.store(false, Ordering::Release);
     }
     /// open(2) without O_NOCTTY: a session leader without a terminal takes a free one.
     pub(crate) fn take_if_free(self: &Arc<Self>, cx: &dyn Caller) {
@@ -126,12 +135,15 @@ impl Tty {
     /// Takes the terminal from its session. `exit`: the session leader has ended, so the terminal hangs up.
     pub(crate) fn leave(&self, exit: bool) {
         let pgrp = self.foreground();
-        if exit {
+        // Files on a pseudo-terminal live on: its other side decides.
+        if exit && !self.line.is_pty() {
             self.hang_up_files();
         }
         self.release_session();
         self.signal_group(pgrp, SIGHUP);
-        self.signal_group(pgrp, SIGCONT);
+        if !exit {
+            self.signal_group(pgrp, SIGCONT);
+        }
     }
     fn release_session(&self) {
         let session = self.session();
@@ -207,11 +219,11 @@ impl Tty {
         self.require_control(cx)?;
         let cx = Ctx::from_caller(cx).ok_or(Errno::ENOTTY)?;
         let p = cx.process();
-        if p.sid() != p.pid() {
-            // The terminal belongs to the session as a whole here.
-            return Err(Errno::EPERM);
+        if p.sid() == p.pid() {
+            self.leave(false);
+        } else {
+            p.gave_up_tty.store(true, Ordering::Release);
         }
-        self.leave(false);
         Ok(())
     }
     pub(crate) fn opened(&self) -> bool {

@@ -149,7 +149,7 @@ fn open_current(
     cx: &dyn Caller,
 ) -> Result<Arc<dyn FileOps>> {
     let ctx = Ctx::from_caller(cx).ok_or(Errno::ENXIO)?;
-    let tty = crate::job::tty_of(&ctx.process().session()).ok_or(Errno::ENXIO)?;
+    let tty = crate::job::tty_of_process(ctx.process()).ok_or(Errno::ENXIO)?;
     let file = tty.open();
     open_tty(&tty, file, flags, cx, false)
 }

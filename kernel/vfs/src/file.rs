@@ -135,6 +135,10 @@ pub trait FileOps: Send + Sync {
         let _ = f;
         PollEvents::IN | PollEvents::OUT | PollEvents::RDNORM | PollEvents::WRNORM
     }
+    /// Whether readiness means anything; else epoll_ctl(2) gives EPERM.
+    fn pollable(&self) -> bool {
+        true
+    }
     /// ioctl(2). FIONBIO, FIOCLEX and FIONREAD on regular files are handled before.
     fn ioctl(&self, _f: &File, _cx: &dyn Caller, _cmd: u32, _arg: u64) -> Result<u64> {
         Err(Errno::ENOTTY)

@@ -132,6 +132,9 @@ impl FileOps for MemDevice {
     fn seekable(&self) -> bool {
         self.kind != Kind::Kmsg
     }
+    fn pollable(&self) -> bool {
+        matches!(self.kind, Kind::Kmsg | Kind::Random)
+    }
     fn seek(&self, _f: &File, _offset: i64, _whence: u32) -> Option<Result<u64>> {
         Some(Ok(0))
     }

@@ -158,16 +158,17 @@ impl UnixSocket {
             return Err(Errno::ENOTCONN);
         }
         let nonblock = args.nonblock || args.flags & msg::DONTWAIT != 0;
+        let peek = args.flags & msg::PEEK != 0;
         let deadline = self.wait_deadline(false);
         loop {
-            if self.rx_count.load(Ordering::Acquire) > 0
+            if self.has_input(peek)
                 && let Some(r) = self.take_datagram(dst, args.flags)
             {
                 return r;
             }
             self.check_error()?;
             if self.is_shut(RCV) && (seq || !nonblock) {
-                if self.rx_count.load(Ordering::Acquire) > 0 {
+                if self.has_input(peek) {
                     continue;
                 }
                 return Ok(Received::default());
@@ -177,7 +178,7 @@ impl UnixSocket {
             }
             // Wake-up proof: as for streams.
             sync::wait_event(&[&self.read_wait], true, deadline, false, || {
-                (self.rx_count.load(Ordering::Acquire) > 0
+                (self.has_input(peek)
                     || self.is_shut(RCV)
                     || self.error.load(Ordering::Acquire) != 0)
                     .then_some(())
@@ -189,11 +190,19 @@ impl UnixSocket {
     fn take_datagram(&self, dst: &mut dyn Sink, flags: u32) -> Option<Result<Received>> {
         if flags & msg::PEEK != 0 {
             let rx = self.rx.lock();
-            let m = rx.messages.front()?;
-            let mut got = match self.copy_out(m, dst, flags) {
+            let mut skip = self.peek_start();
+            let m = rx.messages.iter().find(|m| {
+                let past = skip > 0 && skip >= m.data.len();
+                if past {
+                    skip -= m.data.len();
+                }
+                !past
+            })?;
+            let mut got = match self.copy_out(m, skip, dst, flags) {
                 Ok(g) => g,
                 Err(e) => return Some(Err(e)),
             };
+            self.move_peek(got.len.min(m.data.len() - skip), false);
             if let Some(r) = &m.rights {
                 got.control.files = r.peek();
             }
@@ -207,7 +216,8 @@ impl UnixSocket {
             m
         };
         self.space_wait.wake_all();
-        let mut got = match self.copy_out(&m, dst, flags) {
+        self.move_peek(m.data.len(), true);
+        let mut got = match self.copy_out(&m, 0, dst, flags) {
             Ok(g) => g,
             Err(e) => return Some(Err(e)),
         };
@@ -216,21 +226,26 @@ impl UnixSocket {
         }
         Some(Ok(got))
     }
-    fn copy_out(&self, m: &Message, dst: &mut dyn Sink, flags: u32) -> Result<Received> {
+    /// Copies a datagram from byte `skip` on.
+    fn copy_out(
+        &self,
+        m: &Message,
+        skip: usize,
+        dst: &mut dyn Sink,
+        flags: u32,
+    ) -> Result<Received> {
         let mut got = Received::default();
-        let n = m.data.len().min(dst.remaining());
-        if n > 0 && dst.put(&m.data[..n])? < n {
+        let data = m.data.get(skip..).unwrap_or_default();
+        let n = data.len().min(dst.remaining());
+        if n > 0 && dst.put(&data[..n])? < n {
             return Err(Errno::EFAULT);
         }
         got.len = n;
-        if n < m.data.len() {
+        if n < data.len() {
             got.flags |= msg::TRUNC;
             if flags & msg::TRUNC != 0 {
-                got.len = m.data.len();
+                got.len = data.len();
             }
-        }
-        if self.kind == SockKind::SeqPacket {
-            got.flags |= msg::EOR;
         }
         if let Some(from) = &m.from {
             got.addr = addr::encode(Some(from));

@@ -31,7 +31,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU8, AtomicU16, AtomicUsize, Ordering};
 use inflight::{Graveyard, InFlight};
 use mm::io::{Sink, Source};
 use queue::{Rx, SendAccount};
@@ -112,6 +112,8 @@ pub struct UnixSocket {
     /// Pending error (errno), reported once.
     error: AtomicU16,
     options: Options,
+    /// SO_PEEK_OFF: where MSG_PEEK starts; negative = off, always at the front.
+    peek_off: AtomicI32,
     rx: Mutex<Rx>,
     /// Mirrors of `rx` for those who only look: data bytes, messages.
     rx_bytes: AtomicUsize,
@@ -141,6 +143,7 @@ fn new_socket(ns: &Arc<NetNs>, kind: SockKind) -> Arc<UnixSocket> {
         shut: AtomicU8::new(0),
         error: AtomicU16::new(0),
         options: Options::default(),
+        peek_off: AtomicI32::new(-1),
         rx: Mutex::new(Rx::default()),
         rx_bytes: AtomicUsize::new(0),
         rx_count: AtomicUsize::new(0),
@@ -256,6 +259,29 @@ impl UnixSocket {
     fn wait_deadline(&self, send: bool) -> Option<u64> {
         self.options.deadline(self.ns.now(), send)
     }
+    /// Bytes that MSG_PEEK skips.
+    fn peek_start(&self) -> usize {
+        usize::try_from(self.peek_off.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+    /// Whether a receive finds something: behind the place of MSG_PEEK if `peek`.
+    fn has_input(&self, peek: bool) -> bool {
+        match if peek { self.peek_start() } else { 0 } {
+            0 => self.rx_count.load(Ordering::Acquire) > 0,
+            skip => self.rx_bytes.load(Ordering::Acquire) > skip,
+        }
+    }
+    /// Moves the place of MSG_PEEK on after `n` bytes were looked at, or back after they were taken.
+    fn move_peek(&self, n: usize, back: bool) {
+        let n = i32::try_from(n).unwrap_or(i32::MAX);
+        let step = |off: i32| match (off < 0, back) {
+            (true, _) => None,
+            (false, true) => Some(off.saturating_sub(n).max(0)),
+            (false, false) => Some(off.saturating_add(n)),
+        };
+        let _ = self
+            .peek_off
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, step);
+    }
     /// Errno of an ended wait.
     fn wait_error(e: Errno, deadline: Option<u64>) -> Errno {
         match e {
@@ -323,6 +349,12 @@ impl Socket for UnixSocket {
     fn set_option(&self, cx: &dyn Caller, level: i32, name: i32, value: &[u8]) -> Result {
         if level != crate::options::SOL_SOCKET {
             return Err(Errno::EOPNOTSUPP);
+        }
+        if name == crate::options::SO_PEEK_OFF {
+            let v = value.first_chunk().copied().ok_or(Errno::EINVAL)?;
+            self.peek_off
+                .store(i32::from_ne_bytes(v), Ordering::Relaxed);
+            return Ok(());
         }
         self.options.set(cx, name, value)
     }

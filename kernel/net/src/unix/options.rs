@@ -2,12 +2,13 @@
 
 use super::{AF_UNIX, Phase, UnixSocket, addr};
 use crate::options::{
-    SO_ACCEPTCONN, SO_DOMAIN, SO_ERROR, SO_PEERCRED, SO_PEERGROUPS, SO_PEERNAME, SO_PROTOCOL,
-    SO_TYPE, SOL_SOCKET,
+    SO_ACCEPTCONN, SO_DOMAIN, SO_ERROR, SO_PEEK_OFF, SO_PEERCRED, SO_PEERGROUPS, SO_PEERNAME,
+    SO_PROTOCOL, SO_TYPE, SOL_SOCKET,
 };
 use abi::io::UCred;
 use abi::{Errno, Result};
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use zerocopy::IntoBytes;
 
 impl UnixSocket {
@@ -17,6 +18,7 @@ impl UnixSocket {
         }
         let int = match name {
             SO_TYPE => self.kind as i32,
+            SO_PEEK_OFF => self.peek_off.load(Ordering::Relaxed),
             SO_DOMAIN => AF_UNIX,
             SO_PROTOCOL => 0,
             SO_ERROR => self.take_error().map_or(0, |e| e.0 as i32),

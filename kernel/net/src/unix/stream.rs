@@ -172,7 +172,10 @@ impl UnixSocket {
             return Err(Errno::EINVAL);
         }
         let mut got = Received::default();
-        if dst.remaining() == 0 {
+        // Without room the call still waits for data, which it leaves.
+        let empty = dst.remaining() == 0;
+        let peek = args.flags & msg::PEEK != 0;
+        if empty && self.has_input(peek) {
             return Ok(got);
         }
         let lowat = self
@@ -187,12 +190,11 @@ impl UnixSocket {
             lowat.min(dst.remaining())
         };
         let nonblock = args.nonblock || args.flags & msg::DONTWAIT != 0;
-        let peek = args.flags & msg::PEEK != 0;
         let mut deadline = None;
         let mut writer: Option<UCred> = None;
         let mut rights: Vec<Rights> = Vec::new();
         let end = loop {
-            if self.rx_count.load(Ordering::Acquire) > 0 {
+            if self.has_input(peek) {
                 let r = self.take_data(dst, peek, &mut got, &mut writer, &mut rights);
                 if got.len > 0 && !peek {
                     self.wake_writer();
@@ -203,14 +205,18 @@ impl UnixSocket {
                     Err(e) => break Err(e),
                 }
             }
-            if got.len >= target || dst.remaining() == 0 || peek && got.len > 0 {
+            let done = got.len >= target || dst.remaining() == 0;
+            if !empty && (done || peek && got.len > 0) {
+                break Ok(());
+            }
+            if empty && self.has_input(peek) {
                 break Ok(());
             }
             if let Some(e) = self.take_error() {
                 break Err(e);
             }
             if self.is_shut(RCV) {
-                if self.rx_count.load(Ordering::Acquire) > 0 && !peek {
+                if self.has_input(peek) && !peek {
                     continue;
                 }
                 break Ok(());
@@ -222,7 +228,7 @@ impl UnixSocket {
             // Wake-up proof: writers queue, and shutdown, close and errors are
             // noted, before `read_wait` is woken.
             let r = self.read_wait.wait_until(deadline, || {
-                (self.rx_count.load(Ordering::Acquire) > 0
+                (self.has_input(peek)
                     || self.is_shut(RCV)
                     || self.error.load(Ordering::Acquire) != 0)
                     .then_some(())
@@ -254,16 +260,24 @@ impl UnixSocket {
         let passcred = self.options.on(SO_PASSCRED);
         let mut rx = self.rx.lock();
         let mut at = 0;
+        let mut skip = if peek { self.peek_start() } else { 0 };
         while dst.remaining() > 0 {
             let Some(m) = rx.messages.get_mut(at) else {
                 break;
             };
+            if skip > 0 && skip >= m.left() {
+                skip -= m.left();
+                at += 1;
+                continue;
+            }
             if passcred && writer.is_some_and(|w| w != m.cred) {
                 return Ok(false);
             }
-            let want = m.left().min(dst.remaining());
-            let n = dst.put(m.data.get(m.start..m.start + want).unwrap_or_default())?;
+            let from = m.start + core::mem::take(&mut skip);
+            let want = (m.data.len() - from).min(dst.remaining());
+            let n = dst.put(m.data.get(from..from + want).unwrap_or_default())?;
             got.len += n;
+            self.move_peek(n, !peek);
             if writer.is_none() {
                 *writer = Some(m.cred);
                 got.addr = m
