@@ -6,8 +6,7 @@ pub fn ebadf_table() {
     let mut b = [0u8; 512];
     let p = b.as_mut_ptr();
     let path = open("/", O_PATH).fd();
-    let mut row =
-        |n: &str, f: &dyn Fn(i32) -> R| say!("{n}: {} {} {}", f(-1), f(9999), f(path).ok());
+    let row = |n: &str, f: &dyn Fn(i32) -> R| say!("{n}: {} {} {}", f(-1), f(9999), f(path).ok());
     row("read", &|fd| raw!(SYS_read, fd, p, 1));
     row("write", &|fd| raw!(SYS_write, fd, p, 1));
     row("close", &|fd| {
@@ -62,7 +61,7 @@ pub fn efault_table() {
     let fd = open("f", O_RDWR).fd();
     let s = pair(SOCK_STREAM);
     let ep = sys!(epoll_create1(0)).fd();
-    let mut row = |n: &str, f: &dyn Fn(usize) -> R| {
+    let row = |n: &str, f: &dyn Fn(usize) -> R| {
         let v: Vec<String> = bad.iter().map(|&p| f(p).to_string()).collect();
         say!("{n}: {}", v.join(" "));
     };
