@@ -404,6 +404,10 @@ impl Process {
     pub fn shared_pending(&self) -> abi::SigSet {
         self.inner.lock().pending.set()
     }
+    /// Whether an expiry of this timer waits for the process.
+    pub(crate) fn timer_pending(&self, signo: i32, id: i32) -> bool {
+        self.inner.lock().pending.has_timer(signo, id)
+    }
     /// Queue that is woken when this process has ended.
     pub fn exit_queue(&self) -> Arc<WaitQueue> {
         self.exit_events.clone()

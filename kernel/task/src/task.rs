@@ -291,6 +291,10 @@ impl Task {
     pub fn blocked(&self) -> SigSet {
         SigSet(self.blocked.load(Ordering::Acquire))
     }
+    /// Whether an expiry of this timer waits for this thread.
+    pub(crate) fn timer_pending(&self, signo: i32, id: i32) -> bool {
+        self.sig.lock().pending.has_timer(signo, id)
+    }
     /// Signals pending for this thread alone (/proc/PID/status SigPnd).
     pub fn pending(&self) -> SigSet {
         self.sig.lock().pending.set()

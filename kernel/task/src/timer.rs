@@ -195,20 +195,20 @@ impl ProcessTimers {
                 signal::send_process(p, SigInfo::new(signo, signal::SI_KERNEL));
             }
             Notify::Event(signo, value, thread) => {
-                let thread = thread.map(|t| t.upgrade());
-                let pending = match &thread {
-                    Some(Some(t)) => t.pending(),
-                    Some(None) => return,
-                    None => p.shared_pending(),
-                };
                 let Which::Posix(id) = which else { return };
+                let thread = thread.map(|t| t.upgrade());
+                let waiting = match &thread {
+                    Some(Some(t)) => t.timer_pending(signo, id),
+                    Some(None) => return,
+                    None => p.timer_pending(signo, id),
+                };
                 let overrun = {
                     let mut t = self.table.lock();
                     let Some(timer) = t.timers.get_mut(&which) else {
                         return;
                     };
                     timer.overrun = timer.overrun.saturating_add(missed);
-                    if pending.has(signo) {
+                    if waiting {
                         // The signal of an earlier expiry still waits: one signal, more overrun.
                         timer.overrun = timer.overrun.saturating_add(1);
                         return;

@@ -39,6 +39,8 @@ use vfs::poll::QueueOwner;
 pub const SI_USER: i32 = 0;
 /// `si_code` of the kernel.
 pub const SI_KERNEL: i32 = 0x80;
+/// `si_code` of a timer of timer_create(2).
+const SI_TIMER: i32 = -2;
 /// `si_code` of sigqueue(3).
 pub const SI_QUEUE: i32 = -1;
 /// `si_code` of tgkill(2).
@@ -122,6 +124,15 @@ impl Pending {
     /// Whether nothing is queued.
     pub fn is_empty(&self) -> bool {
         self.set.is_empty()
+    }
+    /// Whether an expiry of timer `id` waits here: one signal a timer, however many
+    /// timers share the number. Standard signals are one in any case.
+    pub(crate) fn has_timer(&self, signo: i32, id: i32) -> bool {
+        if signo < SIGRTMIN {
+            return self.set.has(signo);
+        }
+        let of_timer = |i: &SigInfo| i.code == SI_TIMER && i.fields[0] as i32 == id;
+        self.queue.iter().any(|i| i.signo == signo && of_timer(i))
     }
     /// Queues a signal. `room`: the limit of queued signals is not reached; without room only the fact is
     /// kept, and [`Errno::EAGAIN`] for a real-time signal that carries information of its sender.
