@@ -133,14 +133,7 @@ pub fn emit(s: &str) {
 /// Same starting state whoever started us.
 pub fn prepare() {
     unsafe {
-        for sig in [
-            libc::SIGPIPE,
-            libc::SIGSEGV,
-            libc::SIGBUS,
-            libc::SIGCHLD,
-            libc::SIGINT,
-            libc::SIGQUIT,
-        ] {
+        for sig in 1..32 {
             libc::signal(sig, libc::SIG_DFL);
         }
         let mut none: libc::sigset_t = zero();

@@ -561,9 +561,10 @@ pub fn stack_growth() {
 }
 
 pub fn growsdown() {
-    let p = anon_pages(64);
-    sys!(munmap(p.cast(), 64 * PAGE));
-    let top = p as usize + 60 * PAGE;
+    // Room below, further than the gap that is kept before the next mapping.
+    let p = anon_pages(2048);
+    sys!(munmap(p.cast(), 2048 * PAGE));
+    let top = p as usize + 2000 * PAGE;
     let g = map(top, PAGE, RW, ANON | MAP_GROWSDOWN | MAP_FIXED, -1, 0);
     say!("{}", g.ok());
     say!("next below {}", touch_write((top - 8) as *mut u8));
