@@ -3,7 +3,7 @@
 //! - [`inode`]: [`inode::Inode`], [`inode::SuperBlock`]: what a file system implements;
 //!   [`state`]: what the VFS keeps with an inode; [`generic`]: open files for file systems to use;
 //!   [`pseudo`]: file systems made of generated text.
-//! - [`file`]: [`file::FileOps`] (what an open file does) and [`file::File`] (the open file description);
+//! - [`mod@file`]: [`file::FileOps`] (what an open file does) and [`file::File`] (the open file description);
 //!   `rw`: read, write, seek and readdir of a [`File`].
 //! - [`path`]: dentries, places, what a process sees; `dcache`: the dentry cache; [`mount`]: mounts.
 //! - [`namei`]: operations on names; `walk`: the path walk; `open`: open(2); `attr`: chmod, chown,
