@@ -18,7 +18,7 @@ pub fn write(cx: &Ctx, f: &File, pos: Option<u64>, src: &mut dyn Source) -> Resu
     write_with(cx, f, pos, src, f.flags().contains(OpenFlags::APPEND))
 }
 
-/// As [`write`], appending or not.
+/// As [`write()`], appending or not.
 fn write_with(
     cx: &Ctx,
     f: &File,
