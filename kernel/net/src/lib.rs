@@ -3,7 +3,7 @@
 //! - [`NetNs`]: the root object: what the sockets of a machine have in common;
 //!   the table of families ([`FAMILIES`]).
 //! - [`socket`]: the [`Socket`] trait, one implementation a family.
-//! - [`file`]: sockets as open files; making and accepting them.
+//! - [`mod@file`]: sockets as open files; making and accepting them.
 //! - [`control`]: control messages as bytes. [`options`]: SOL_SOCKET.
 //! - [`unix`]: the unix family, unix(7).
 //!

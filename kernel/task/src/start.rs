@@ -1,7 +1,7 @@
 //! Bringing the vCPUs up: memory, idle tasks, the first process.
 //!
 //! Boot runs on a stack without a task. It sets up memory ([`init_memory`]),
-//! makes the root object, and calls [`run`], which makes an idle task for each
+//! makes the root object, and calls [`run()`], which makes an idle task for each
 //! vCPU and the first process, and becomes the idle task of vCPU 0.
 #![expect(unsafe_code)]
 
