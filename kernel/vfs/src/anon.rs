@@ -6,6 +6,7 @@
 use crate::cred::Cred;
 use crate::file::{Caller, FileOps, OpenFlags};
 use crate::inode::{Attr, FileType, Inode, InodeRef, SetAttr, StatFs, SuperBlock, TimeNs};
+use crate::state::InodeState;
 use abi::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
@@ -54,6 +55,7 @@ impl AnonFs {
                 ctime: now,
             }),
             slot: SpinLock::new(None),
+            state: InodeState::new(),
         })
     }
 }
@@ -77,6 +79,7 @@ impl SuperBlock for AnonFs {
                     ctime: 0,
                 }),
                 slot: SpinLock::new(None),
+                state: InodeState::new(),
             }),
             None => unreachable!("called through an Arc of itself"),
         }
@@ -151,6 +154,7 @@ pub struct AnonInode {
     kind: FileType,
     attr: SpinLock<AnonAttr, { level::INODE }>,
     slot: SpinLock<Option<Arc<dyn Any + Send + Sync>>, { level::INODE }>,
+    state: InodeState,
 }
 
 impl Inode for AnonInode {
@@ -181,6 +185,9 @@ impl Inode for AnonInode {
     }
     fn ino(&self) -> u64 {
         self.ino
+    }
+    fn state(&self) -> Option<&InodeState> {
+        Some(&self.state)
     }
     fn set_attr(&self, set: &SetAttr) -> Result {
         if set.size.is_some() {

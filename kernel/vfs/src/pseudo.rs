@@ -5,11 +5,12 @@
 //! position 0 and kept for the rest of that pass, so that a reader with a small
 //! buffer sees one consistent text.
 
-use crate::cred::Cred;
+use crate::cred::{Cred, Perm};
 use crate::file::{Caller, File, FileOps, MmapBacking, OpenFlags};
 use crate::inode::{
     Attr, DirEmit, FileType, Inode, InodeRef, MagicLink, SetAttr, StatFs, SuperBlock, TimeNs,
 };
+use crate::state::InodeState;
 use abi::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -39,6 +40,10 @@ pub trait Node: Send + Sync {
         } else {
             1
         }
+    }
+    /// Whether the current task may do anything whatever the permission bits say.
+    fn open_to_current(&self) -> bool {
+        false
     }
     /// Whether what the node shows is still there (its process lives).
     fn exists(&self) -> bool {
@@ -111,7 +116,11 @@ impl PseudoFs {
     }
     fn inode(&self, node: Arc<dyn Node>) -> Result<InodeRef> {
         let fs = self.this.upgrade().ok_or(Errno::ESTALE)?;
-        Ok(Arc::new(PseudoInode { fs, node }))
+        Ok(Arc::new(PseudoInode {
+            fs,
+            node,
+            state: InodeState::new(),
+        }))
     }
 }
 
@@ -124,6 +133,7 @@ impl SuperBlock for PseudoFs {
             Some(fs) => Arc::new(PseudoInode {
                 fs,
                 node: self.root.clone(),
+                state: InodeState::new(),
             }),
             None => unreachable!("called through an Arc of itself"),
         }
@@ -150,6 +160,7 @@ impl SuperBlock for PseudoFs {
 pub struct PseudoInode {
     fs: Arc<PseudoFs>,
     node: Arc<dyn Node>,
+    state: InodeState,
 }
 
 impl PseudoInode {
@@ -188,6 +199,22 @@ impl Inode for PseudoInode {
     }
     fn ino(&self) -> u64 {
         self.node.ino()
+    }
+    fn perm(&self) -> Result<Perm> {
+        let (uid, gid) = self.node.owner();
+        let bits = if self.node.open_to_current() {
+            0o777
+        } else {
+            self.node.mode()
+        };
+        Ok(Perm {
+            mode: self.node.file_type().mode_bits() | bits,
+            uid,
+            gid,
+        })
+    }
+    fn state(&self) -> Option<&InodeState> {
+        Some(&self.state)
     }
     /// O_TRUNC of a writable file does nothing; everything else is refused.
     fn set_attr(&self, set: &SetAttr) -> Result {

@@ -54,6 +54,10 @@ impl Node for FdDir {
     fn owner(&self) -> (u32, u32) {
         self.who.owner()
     }
+    /// proc(5): a process may always look into its own descriptors.
+    fn open_to_current(&self) -> bool {
+        !self.info && self.who.is_current()
+    }
     fn exists(&self) -> bool {
         self.who.exists()
     }

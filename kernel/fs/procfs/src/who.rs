@@ -107,16 +107,17 @@ impl Who {
             _ => (0, 0),
         }
     }
+    /// Whether it is about the process of the current task.
+    pub fn is_current(&self) -> bool {
+        core::ptr::eq(self.process.as_ptr(), Arc::as_ptr(&task::current().process))
+    }
     /// Whether `cred` may look into its memory and files, ptrace(2) "access mode" read with
     /// file-system ids. [`Errno::EACCES`].
     pub fn may_look(&self, cred: &Cred) -> Result {
-        let t = self.task()?;
-        if core::ptr::eq(
-            Arc::as_ptr(&t.process),
-            Arc::as_ptr(&task::current().process),
-        ) {
+        if self.is_current() {
             return Ok(());
         }
+        let t = self.task()?;
         let c = t.cred();
         let same = [c.uid, c.euid, c.suid] == [cred.fsuid; 3]
             && [c.gid, c.egid, c.sgid] == [cred.fsgid; 3];
