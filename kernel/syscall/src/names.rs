@@ -5,9 +5,9 @@ use crate::cx::{self, CWD, mm};
 use crate::flags::{AtFlags, RenameFlags, UnlinkFlags};
 use abi::{Errno, Result};
 use task::Ctx;
-use vfs::cred::{Access, cap};
+use vfs::FileType;
+use vfs::cred::cap;
 use vfs::namei::WalkFlags;
-use vfs::{FileType, Path};
 
 /// Makes a directory: `mkdir(2)`.
 pub fn sys_mkdir(cx: &Ctx, path: PathPtr, mode: Mode) -> Result {
@@ -113,23 +113,7 @@ pub fn sys_linkat(
     let old = cx.walk_at(old_dir.0, &old_name)?.lookup(&old_name, walk)?;
     let name = cx::path(cx, new)?;
     let to = cx.walk_at(new_dir.0, &name)?;
-    may_link(cx, &old)?;
     to.link(&old, &name)
-}
-
-/// `fs.protected_hardlinks`: others' files get names only if they are harmless. [`Errno::EPERM`].
-fn may_link(cx: &Ctx, old: &Path) -> Result {
-    let inode = old.inode()?;
-    let perm = inode.perm()?;
-    let special = perm.mode & 0o4000 != 0 || perm.mode & 0o2010 == 0o2010;
-    let harmless = inode.file_type() == FileType::Regular
-        && !special
-        && cx.cred().check(perm, Access::READ | Access::WRITE).is_ok();
-    if harmless || cx.cred().owns(perm) {
-        Ok(())
-    } else {
-        Err(Errno::EPERM)
-    }
 }
 
 /// Moves a name: `rename(2)`.

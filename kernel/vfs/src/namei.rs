@@ -3,7 +3,7 @@
 //! All of them check permissions with the caller's credentials, in Linux's
 //! order, and return what the man page of the call says.
 
-use crate::cred::{Access, cap};
+use crate::cred::{Access, Cred, cap};
 use crate::file::{Caller, File, OpenFlags};
 use crate::inode::{Attr, FileType, InodeRef, NewNode, StatFs};
 use crate::mount::MountNs;
@@ -91,11 +91,12 @@ impl<'w> Walk<'w> {
         })
     }
 
-    /// Makes a new name with `make`, under the directory's lock.
+    /// Makes a new name with `make`, under the directory's lock. `admit` may refuse before permissions are looked at.
     fn create_with(
         &self,
         path: &[u8],
         is_dir: bool,
+        admit: impl FnOnce(&Target<'_>) -> Result,
         make: impl FnOnce(&Target<'_>, &InodeRef) -> Result<InodeRef>,
     ) -> Result<Path> {
         let t = self.target(path)?;
@@ -111,7 +112,10 @@ impl<'w> Walk<'w> {
         if dir.absence_is_final() {
             return Err(Errno::ENOENT);
         }
-        may_create(&t, dir)?;
+        t.dir.mnt.check_writable()?;
+        admit(&t)?;
+        let cred = &t.walker.cred;
+        cred.check(dir.perm()?, Access::WRITE | Access::EXEC)?;
         let inode = make(&t, dir)?;
         let dentry = instantiate(&t.dir, name, inode);
         drop(lock);
@@ -129,7 +133,7 @@ impl<'w> Walk<'w> {
     /// mkdir(2).
     pub fn mkdir(&self, path: &[u8], mode: u32) -> Result {
         let mode = mode & 0o1777 & !self.fs.umask();
-        self.create_with(path, true, |t, dir| {
+        self.create_with(path, true, no_objection, |t, dir| {
             dir.create(t.name.as_bytes(), NewNode::Dir, mode, &t.walker.cred)
         })?;
         Ok(())
@@ -148,7 +152,7 @@ impl<'w> Walk<'w> {
             }
         };
         let bits = mode & 0o7777 & !self.fs.umask();
-        self.create_with(path, false, |t, dir| {
+        self.create_with(path, false, no_objection, |t, dir| {
             if matches!(node, NewNode::Device(..)) && !t.walker.cred.capable(cap::MKNOD) {
                 return Err(Errno::EPERM);
             }
@@ -163,7 +167,7 @@ impl<'w> Walk<'w> {
         if target.len() >= abi::io::PATH_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
-        self.create_with(path, false, |t, dir| {
+        self.create_with(path, false, no_objection, |t, dir| {
             dir.create(
                 t.name.as_bytes(),
                 NewNode::Symlink(target),
@@ -176,10 +180,13 @@ impl<'w> Walk<'w> {
     /// link(2) of `old` (found before) to `path`.
     pub fn link(&self, old: &Path, path: &[u8]) -> Result {
         let inode = old.inode()?.clone();
-        self.create_with(path, false, |t, dir| {
+        let admit = |t: &Target<'_>| {
             if t.dir.mnt.id() != old.mnt.id() {
                 return Err(Errno::EXDEV);
             }
+            may_link(&t.walker.cred, &inode)
+        };
+        self.create_with(path, false, admit, |t, dir| {
             if inode.file_type() == FileType::Dir {
                 return Err(Errno::EPERM);
             }
@@ -240,16 +247,14 @@ impl<'w> Walk<'w> {
         shared.dcache.remove(&victim);
         drop(lock);
         let bit = if is_dir { event::ISDIR } else { 0 };
+        // The number of links has changed.
+        if !is_dir {
+            shared.notify_inode(inode, event::ATTRIB);
+        }
         shared.notify_dir(dir, event::DELETE | bit, 0, name);
-        let gone = is_dir || inode.attr().map_or(true, |a| a.nlink == 0);
-        shared.notify_inode(
-            inode,
-            if gone {
-                event::DELETE_SELF
-            } else {
-                event::ATTRIB
-            },
-        );
+        if is_dir || inode.attr().map_or(true, |a| a.nlink == 0) {
+            shared.notify_inode(inode, event::DELETE_SELF);
+        }
         Ok(())
     }
     /// renameat2(2); `to` has a start of its own.
@@ -325,17 +330,28 @@ impl<'w> Walk<'w> {
     }
 }
 
+/// Every new name is fine.
+fn no_objection(_: &Target<'_>) -> Result {
+    Ok(())
+}
+
 /// Whether writing to a file of this type changes its file system.
 pub(crate) fn writes_to_fs(t: FileType) -> bool {
     matches!(t, FileType::Regular | FileType::Dir | FileType::Symlink)
 }
 
-/// Read-only file system, then permission to add a name to `dir`.
-fn may_create(t: &Target<'_>, dir: &InodeRef) -> Result {
-    t.dir.mnt.check_writable()?;
-    t.walker
-        .cred
-        .check(dir.perm()?, Access::WRITE | Access::EXEC)
+/// `fs.protected_hardlinks`: others' files get names only if they are harmless. [`Errno::EPERM`].
+fn may_link(cred: &Cred, inode: &InodeRef) -> Result {
+    let perm = inode.perm()?;
+    let special = perm.mode & 0o4000 != 0 || perm.mode & 0o2010 == 0o2010;
+    let harmless = inode.file_type() == FileType::Regular
+        && !special
+        && cred.check(perm, Access::READ | Access::WRITE).is_ok();
+    if harmless || cred.owns(perm) {
+        Ok(())
+    } else {
+        Err(Errno::EPERM)
+    }
 }
 
 /// Permission to remove the name of `victim` from `dir`.
@@ -499,18 +515,23 @@ impl Rename<'_> {
         let cookie = shared.next_id() as u32;
         shared.notify_dir(odir, event::MOVED_FROM | bit(old), cookie, on);
         shared.notify_dir(ndir, event::MOVED_TO | bit(old), cookie, nn);
+        let exchange = self.flags & RENAME_EXCHANGE != 0;
+        let victim = new.inode_ref().filter(|_| !exchange);
+        if let Some(i) = victim {
+            shared.notify_inode(i, event::ATTRIB);
+        }
         if let Some(i) = old.inode_ref() {
             shared.notify_inode(i, event::MOVE_SELF);
         }
-        if let Some(i) = new.inode_ref() {
-            if self.flags & RENAME_EXCHANGE != 0 {
-                let cookie = shared.next_id() as u32;
-                shared.notify_dir(ndir, event::MOVED_FROM | bit(new), cookie, nn);
-                shared.notify_dir(odir, event::MOVED_TO | bit(new), cookie, on);
-                shared.notify_inode(i, event::MOVE_SELF);
-            } else {
+        if let Some(i) = victim {
+            if new.is_dir() || i.attr().map_or(true, |a| a.nlink == 0) {
                 shared.notify_inode(i, event::DELETE_SELF);
             }
+        } else if let Some(i) = new.inode_ref() {
+            let cookie = shared.next_id() as u32;
+            shared.notify_dir(ndir, event::MOVED_FROM | bit(new), cookie, nn);
+            shared.notify_dir(odir, event::MOVED_TO | bit(new), cookie, on);
+            shared.notify_inode(i, event::MOVE_SELF);
         }
         Ok(())
     }
