@@ -117,7 +117,8 @@ impl File {
         if append && regular {
             pos = self.size()?;
         }
-        if src.remaining() == 0 {
+        // A device hears of an empty write too: /dev/full refuses it.
+        if regular && src.remaining() == 0 {
             return Ok((0, pos));
         }
         let limit = limit.min(i64::MAX as u64);
