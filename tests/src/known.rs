@@ -1,8 +1,7 @@
 //! Known failures: `tests/known/SUITE.txt`, one line each, `NAME: reason`.
 //!
 //! - `NAME` may end in `*`. A line `*: reason` switches the machine's part of the whole suite off.
-//! - `?NAME` may fail or pass: for what depends on the host or on chance.
-//! - Lists only shrink: an entry whose test passes fails the run.
+//! - Lists only shrink: an entry whose test passes, or that names none, fails the run.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +18,6 @@ pub enum Expect {
     Pass,
     /// It must fail, with this reason.
     Fail(String),
-    /// It may do either.
-    Either(String),
 }
 
 impl Known {
@@ -52,34 +49,40 @@ impl Known {
         // An entry without a form counts for every form.
         let short = name.split_once('/').map_or(name, |(_, n)| n);
         for (k, reason) in &self.entries {
-            let (either, k) = k
-                .strip_prefix('?')
-                .map_or((false, k.as_str()), |k| (true, k));
-            let one = |name: &str| {
-                k.strip_suffix('*')
-                    .map_or(k == name, |p| !p.is_empty() && name.starts_with(p))
-            };
-            let hit = one(name) || one(short);
-            if hit {
-                return if either {
-                    Expect::Either(reason.clone())
-                } else {
-                    Expect::Fail(reason.clone())
-                };
+            if names(k, name) || names(k, short) {
+                return Expect::Fail(reason.clone());
             }
         }
         Expect::Pass
+    }
+
+    /// An entry that names none of these tests.
+    pub fn stale(&self, tests: &[String]) -> Option<&str> {
+        let hit = |k: &str| {
+            tests
+                .iter()
+                .any(|t| names(k, t) || t.split_once('/').is_some_and(|(_, n)| names(k, n)))
+        };
+        self.entries
+            .keys()
+            .map(String::as_str)
+            .find(|k| *k != "*" && !hit(k))
     }
 
     /// The verdict on a test that ended like this.
     pub fn judge(&self, name: &str, result: Result<(), String>) -> Result<(), String> {
         match (self.expect(name), result) {
             (Expect::Pass, r) => r,
-            (Expect::Either(_), _) => Ok(()),
             (Expect::Fail(_), Err(_)) => Ok(()),
             (Expect::Fail(reason), Ok(())) => Err(format!(
                 "{name} passes now; take it off the list of known failures ({reason})"
             )),
         }
     }
+}
+
+/// Whether the entry `key` names this test.
+fn names(key: &str, test: &str) -> bool {
+    key.strip_suffix('*')
+        .map_or(key == test, |p| !p.is_empty() && test.starts_with(p))
 }

@@ -101,10 +101,11 @@ fn main() {
             host.push(h);
         }
     }
-    for form in host
-        .into_iter()
-        .chain(if known.off().is_some() { vec![] } else { forms })
-    {
+    for form in host.into_iter().chain(if known.off().is_some() {
+        vec![]
+    } else {
+        forms.clone()
+    }) {
         for n in &names {
             let full = format!("{}/{n}", label(form));
             if selected(&args, &full) {
@@ -119,6 +120,13 @@ fn main() {
                 plan.push((full, form, n.clone()));
             }
         }
+    }
+    let all: Vec<String> = (forms.iter())
+        .flat_map(|f| names.iter().map(|n| format!("{}/{n}", label(*f))))
+        .collect();
+    if let Some(entry) = known.stale(&all) {
+        eprintln!("tests/known/diff.txt: {entry} names no test");
+        std::process::exit(101);
     }
     if let Some(reason) = known.off() {
         eprintln!("the machine's part is off: {reason}");

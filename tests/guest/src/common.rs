@@ -133,8 +133,16 @@ pub fn emit(s: &str) {
 /// Same starting state whoever started us.
 pub fn prepare() {
     unsafe {
-        for sig in 1..32 {
-            libc::signal(sig, libc::SIG_DFL);
+        // All of them, those too that libc keeps to itself.
+        let default = [0u64; 4];
+        for sig in 1..=64 {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                sig,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                8,
+            );
         }
         let mut none: libc::sigset_t = zero();
         libc::sigemptyset(&mut none);
