@@ -318,10 +318,13 @@ pub fn queue_info(cx: &Ctx, pid: i32, tid: Option<i32>, info: SigInfo) -> Result
     }
 }
 
+/// core(5): no core is made under a limit below this.
+const CORE_MIN: u64 = 4096;
+
 /// Wait status of a process that signal `signo` kills.
 pub(crate) fn death_status(p: &Process, signo: i32) -> i32 {
     let core = default_action(signo) == Default_::Core
-        && p.rlimit(abi::raw::RLIMIT_CORE).cur > 0
+        && p.rlimit(abi::raw::RLIMIT_CORE).cur >= CORE_MIN
         && p.dumpable.load(Ordering::Relaxed) == 1;
     signo | if core { 0x80 } else { 0 }
 }
