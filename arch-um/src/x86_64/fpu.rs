@@ -19,6 +19,8 @@ const XSTATE_BV: usize = 512;
 const FP_SSE: u64 = 3;
 /// Bits of MXCSR that every CPU has.
 const MXCSR_MASK: u32 = 0xffff;
+/// One more that some have.
+const MXCSR_MISALIGNED: u32 = 1 << 17;
 
 /// Size and components of the vector state on this host.
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +120,13 @@ impl XState {
         put(&mut sw, 8, &self.features.to_ne_bytes());
         put(&mut sw, 16, &(self.size as u32).to_ne_bytes());
         put(b, SW_BYTES, &sw);
+    }
+
+    /// Whether XRSTOR (or, of a state without a header, FXRSTOR) would fault on `b`.
+    pub(crate) fn faults(&self, b: &[u8], whole: bool) -> bool {
+        let header = |at: usize| get_u64(b, XSTATE_BV + at);
+        get_u32(b, MXCSR) & !(MXCSR_MASK | MXCSR_MISALIGNED) != 0
+            || whole && (header(0) & !self.features | header(8) | header(16)) != 0
     }
 
     /// Takes out of `b` what XRSTOR would fault on, and signs it.

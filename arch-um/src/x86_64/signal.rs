@@ -150,7 +150,7 @@ pub(crate) fn pop(cx: &mut UserContext, mem: &mut dyn UserMem) -> Result<SigRetu
     })
 }
 
-/// Reads the vector state of a frame, with nothing in it that the CPU would refuse.
+/// Reads the vector state of a frame. [`Errno::EFAULT`] if the CPU would refuse it.
 fn read_fp(at: u64, mem: &mut dyn UserMem) -> Result<Vec<u8>, Errno> {
     let host = fpu::host();
     let mut fp = vec![0; LEGACY];
@@ -166,11 +166,17 @@ fn read_fp(at: u64, mem: &mut dyn UserMem) -> Result<Vec<u8>, Errno> {
         whole = magic2 == MAGIC2.to_ne_bytes();
     }
     if !whole {
+        if host.faults(&fp, false) {
+            return Err(Errno::EFAULT);
+        }
         host.extend_legacy(&mut fp);
         return Ok(fp);
     }
     fp.resize(host.size, 0);
     mem.read(at, &mut fp[..size])?;
+    if host.faults(&fp, true) {
+        return Err(Errno::EFAULT);
+    }
     let used = get_u64(&fp, LEGACY) & features;
     put(&mut fp, LEGACY, &used.to_ne_bytes());
     host.clean(&mut fp);
@@ -302,17 +308,15 @@ mod tests {
                 assert!(!back.mask.has(9) && !back.mask.has(19));
             }
         }
-        // A valid frame with an impossible state.
-        let mut cx = context();
-        deliver(&mut cx, &mut mem, SigStack::default()).unwrap();
-        let frame = cx.gp[RSP];
-        let fp_at = get_u64(&mem.0, frame as usize - 0x1000 + UC_FPSTATE) as usize - 0x1000;
-        put(&mut mem.0, fp_at + 24, &[0xff; 4]);
-        put(&mut mem.0, fp_at + 512, &[0xff; 64]);
-        cx.gp[RSP] += 8;
-        pop(&mut cx, &mut mem).unwrap();
-        assert_eq!(get_u32(&cx.fp, 24) & !0xffff, 0);
-        assert_eq!(get_u64(&cx.fp, 512) & !fpu::host().features, 0);
-        assert!(cx.fp[520..576].iter().all(|&b| b == 0));
+        // A valid frame with an impossible state: MXCSR, components, layout.
+        for (at, byte) in [(24 + 3, 0xffu8), (512 + 7, 0x40), (520, 1), (528, 1)] {
+            let mut cx = context();
+            deliver(&mut cx, &mut mem, SigStack::default()).unwrap();
+            let frame = cx.gp[RSP];
+            let fp_at = get_u64(&mem.0, frame as usize - 0x1000 + UC_FPSTATE) as usize - 0x1000;
+            put(&mut mem.0, fp_at + at, &[byte]);
+            cx.gp[RSP] += 8;
+            assert_eq!(pop(&mut cx, &mut mem).err(), Some(Errno::EFAULT));
+        }
     }
 }
