@@ -89,23 +89,54 @@ pub enum Link {
     Dynamic,
 }
 
+/// Directories of test runs, as `NAME` + process id.
+const SCRATCH: &str = "lodger-tests-";
+
 /// A directory that everybody may read, removed when the process ends normally
 /// through [`remove_scratch`].
 pub fn scratch() -> &'static Path {
     static P: OnceLock<PathBuf> = OnceLock::new();
+    P.get_or_init(|| own_directory(&std::env::temp_dir()))
+}
+
+/// As [`scratch`], on a tmpfs if the host has one.
+pub fn memory_scratch() -> &'static Path {
+    let shm = Path::new("/dev/shm");
+    static P: OnceLock<PathBuf> = OnceLock::new();
     P.get_or_init(|| {
-        use std::os::unix::fs::PermissionsExt;
-        let p = std::env::temp_dir().join(format!("lodger-tests-{}", std::process::id()));
-        std::fs::create_dir_all(&p).expect("scratch directory");
-        std::fs::set_permissions(&p, std::fs::Permissions::from_mode(0o755))
-            .expect("scratch directory");
-        p
+        if shm.is_dir() {
+            own_directory(shm)
+        } else {
+            scratch().to_path_buf()
+        }
     })
 }
 
-/// Removes [`scratch`].
+/// A directory named after this process; those of runs that were killed go.
+fn own_directory(base: &Path) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    for e in std::fs::read_dir(base).into_iter().flatten().flatten() {
+        let name = e.file_name();
+        let pid = (name.to_str())
+            .and_then(|n| n.strip_prefix(SCRATCH))
+            .and_then(|n| n.parse::<u32>().ok());
+        if pid.is_some_and(|p| !Path::new(&format!("/proc/{p}")).exists()) {
+            let _ = std::fs::remove_dir_all(e.path());
+        }
+    }
+    let p = base.join(format!("{SCRATCH}{}", std::process::id()));
+    std::fs::create_dir_all(&p).expect("scratch directory");
+    std::fs::set_permissions(&p, std::fs::Permissions::from_mode(0o755))
+        .expect("scratch directory");
+    p
+}
+
+/// Removes the directories of this run.
 pub fn remove_scratch() {
-    let _ = std::fs::remove_dir_all(scratch());
+    let name = format!("{SCRATCH}{}", std::process::id());
+    for base in [std::env::temp_dir(), "/dev/shm".into()] {
+        let _ = std::fs::remove_dir_all(base.join(&name));
+    }
 }
 
 /// The guest test program, copied to a place that every user can reach.

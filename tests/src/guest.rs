@@ -1,6 +1,6 @@
 //! Batches of guest tests, on the host or in a machine.
 
-use crate::build::{Link, guest};
+use crate::build::{Link, guest, memory_scratch};
 use crate::machine::Run;
 use std::collections::HashMap;
 
@@ -35,12 +35,7 @@ const NOBODY: u32 = 65534;
 
 fn options(form: Form) -> Run {
     let r = if form.cpus == 0 {
-        let tmp = if std::path::Path::new("/dev/shm").is_dir() {
-            "/dev/shm"
-        } else {
-            "/tmp"
-        };
-        Run::command(guest(form.link)).env("GUEST_TMP", tmp)
+        Run::command(guest(form.link)).env("GUEST_TMP", memory_scratch())
     } else {
         let cpus = form.cpus.to_string();
         let mut o = vec!["--cpus".to_string(), cpus];

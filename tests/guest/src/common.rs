@@ -130,6 +130,9 @@ pub fn emit(s: &str) {
     }
 }
 
+/// Hard limit of core files in tests; the soft one is 0.
+pub const CORE_MAX: u64 = 64 << 20;
+
 /// Same starting state whoever started us.
 pub fn prepare() {
     unsafe {
@@ -148,11 +151,11 @@ pub fn prepare() {
         libc::sigemptyset(&mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
         libc::umask(0o022);
-        let no_core = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
-        libc::setrlimit(libc::RLIMIT_CORE, &no_core);
+        let mut core: libc::rlimit = zero();
+        libc::getrlimit(libc::RLIMIT_CORE, &mut core);
+        core.rlim_cur = 0;
+        core.rlim_max = core.rlim_max.min(CORE_MAX);
+        libc::setrlimit(libc::RLIMIT_CORE, &core);
         for fd in 3..64 {
             libc::close(fd);
         }

@@ -1,6 +1,9 @@
 //! Floating-point and vector state over switches, forks, threads and exec.
 
+mod frames;
+
 use crate::prelude::*;
+use frames::*;
 use std::arch::asm;
 
 tests![
@@ -12,7 +15,13 @@ tests![
     avx_kept,
     math_results,
     x87_stack,
-    fork_copies
+    fork_copies,
+    handler_starts_fresh,
+    frame_layout,
+    frame_changes,
+    frame_damage,
+    avx512_kept,
+    avx_under_timer
 ];
 
 fn control() -> (u16, u32) {

@@ -3,10 +3,12 @@
 mod anon;
 mod faults;
 mod filemap;
+mod moves;
 
 use anon::*;
 use faults::*;
 use filemap::*;
+use moves::*;
 
 use crate::prelude::*;
 
@@ -110,4 +112,12 @@ tests![
     mprotect_race,
     fault_threads,
     populate_and_big,
+    mremap_dontunmap,
+    mremap_old_length_0,
+    mremap_parts,
+    mremap_file,
+    mremap_shares_after_fork,
+    madvise_remove,
+    madvise_private_file,
+    madvise_ranges,
 ];

@@ -378,14 +378,14 @@ fn many() {
         .map(|(i, _)| i)
         .collect();
     say!("{r} {which:?}");
+    p.iter().for_each(|p| {
+        sys!(fcntl(p[0], F_SETFL, O_NONBLOCK));
+        read(p[0], 1);
+    });
     let last = p[199][1];
     let t = std::thread::spawn(move || {
         ms(20);
         write(last, b"x")
-    });
-    p.iter().for_each(|p| {
-        sys!(fcntl(p[0], F_SETFL, O_NONBLOCK));
-        read(p[0], 1);
     });
     say!("{}", sys!(poll(v.as_mut_ptr(), 200, 5000)));
     t.join().unwrap();

@@ -492,8 +492,10 @@ pub fn sigsuspend_swaps() {
 
 pub fn pause_returns() {
     handle(SIGALRM, count, SA_RESTART);
-    unsafe { alarm(1) };
-    let (r, when) = took(900, || sys!(pause()));
+    let (r, when) = took(900, || {
+        unsafe { alarm(1) };
+        sys!(pause())
+    });
     say!("{r} {when} {}", COUNT.load(SeqCst));
     set_action(SIGUSR1, SIG_IGN);
     let parent = me_();
@@ -730,8 +732,10 @@ pub fn alarm_calls() {
         say!("{} {} {}", alarm(100), alarm(50) >= 99, alarm(0) >= 49);
         say!("{}", alarm(0));
         handle(SIGALRM, count, 0);
-        alarm(1);
-        let (r, when) = took(900, || sleep(10));
+        let (r, when) = took(900, || {
+            alarm(1);
+            sleep(10)
+        });
         say!("{} {when} {}", r >= 8, COUNT.load(SeqCst));
     }
     say!(

@@ -1,9 +1,11 @@
 //! Signals.
 
 mod basic;
+mod core;
 mod restart;
 mod state;
 
+use self::core::core_bit;
 use basic::*;
 use restart::*;
 use state::*;
@@ -63,4 +65,5 @@ tests![
     stop_restarts,
     sigcont_poll,
     thread_storm,
+    core_bit,
 ];

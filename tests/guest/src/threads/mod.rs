@@ -691,7 +691,7 @@ fn true_parallel() {
 fn sleepers() {
     let t0 = now_ms();
     let order = Arc::new(Mutex::new(vec![]));
-    let t: Vec<_> = [120u64, 20, 70]
+    let t: Vec<_> = [400u64, 20, 200]
         .into_iter()
         .map(|d| {
             let o = order.clone();
@@ -702,7 +702,7 @@ fn sleepers() {
         })
         .collect();
     t.into_iter().for_each(|t| t.join().unwrap());
-    say!("{:?} {}", order.lock().unwrap(), now_ms() - t0 >= 119);
+    say!("{:?} {}", order.lock().unwrap(), now_ms() - t0 >= 399);
 }
 
 fn proc_task() {

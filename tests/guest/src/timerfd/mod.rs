@@ -37,8 +37,7 @@ fn new(flags: i32) -> i32 {
 
 fn one_shot() {
     let fd = new(0);
-    say!("{}", set_t(fd, 0, 30, 0));
-    let (r, when) = took(30, || rd(fd));
+    let (r, when) = took(30, || format!("{} {}", set_t(fd, 0, 30, 0), rd(fd)));
     say!("{r} {when}");
     let mut t: itimerspec = zero();
     sys!(timerfd_gettime(fd, &mut t)).v();
@@ -49,8 +48,8 @@ fn one_shot() {
 
 fn periodic() {
     let fd = new(0);
-    set_t(fd, 0, 10, 10);
     let (n, when) = took(29, || {
+        set_t(fd, 0, 10, 10);
         (0..3).map(|_| rd(fd).parse::<u64>().unwrap()).sum::<u64>()
     });
     say!("{} {when}", n >= 3);
@@ -91,17 +90,19 @@ fn absolute() {
         rd(fd).parse::<u64>().is_ok_and(|n| n >= 10)
     );
     let rt = sys!(timerfd_create(CLOCK_REALTIME, 0)).fd();
-    unsafe { clock_gettime(CLOCK_REALTIME, &mut now) };
-    let n = now.tv_nsec + 30_000_000;
-    let t = itimerspec {
-        it_interval: ts(0),
-        it_value: timespec {
-            tv_sec: now.tv_sec + n / 1_000_000_000,
-            tv_nsec: n % 1_000_000_000,
-        },
-    };
-    sys!(timerfd_settime(rt, TFD_TIMER_ABSTIME, &t, null_mut())).v();
-    let (r, when) = took(28, || rd(rt));
+    let (r, when) = took(28, || {
+        unsafe { clock_gettime(CLOCK_REALTIME, &mut now) };
+        let n = now.tv_nsec + 30_000_000;
+        let t = itimerspec {
+            it_interval: ts(0),
+            it_value: timespec {
+                tv_sec: now.tv_sec + n / 1_000_000_000,
+                tv_nsec: n % 1_000_000_000,
+            },
+        };
+        sys!(timerfd_settime(rt, TFD_TIMER_ABSTIME, &t, null_mut())).v();
+        rd(rt)
+    });
     say!("{r} {when}");
 }
 
@@ -153,8 +154,10 @@ fn polling() {
         revents: 0,
     };
     say!("{}", sys!(poll(&mut p, 1, 0)));
-    set_t(fd, 0, 20, 0);
-    let (r, when) = took(20, || sys!(poll(&mut p, 1, 3000)));
+    let (r, when) = took(20, || {
+        set_t(fd, 0, 20, 0);
+        sys!(poll(&mut p, 1, 3000))
+    });
     say!("{r} {} {when}", p.revents);
     say!("{}", sys!(poll(&mut p, 1, 0)));
     rd(fd);
@@ -176,8 +179,10 @@ fn clocks_and_flags() {
         ("boottime", CLOCK_BOOTTIME),
     ] {
         let fd = sys!(timerfd_create(c, 0)).fd();
-        set_t(fd, 0, 10, 0);
-        let (r, when) = took(10, || rd(fd));
+        let (r, when) = took(10, || {
+            set_t(fd, 0, 10, 0);
+            rd(fd)
+        });
         say!("{n} {r} {when}");
     }
 }
