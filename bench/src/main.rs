@@ -1,338 +1,277 @@
-//! Measures a machine beside its host: interleaved rounds, medians, ratios with the
-//! limits they are to keep. `cargo run --release -p lodger-bench [-- ROUNDS]`.
+//! Measures a machine beside its host: interleaved rounds, medians and minima,
+//! ratios with the limits they are to keep.
+//!
+//! `cargo run --release -p lodger-bench [-- OPTIONS] [FILTER…]`
+//!
+//! - [`figures`]: what is measured, and the limits.
+//! - [`machine`]: running the programs, looking at a machine's processes.
+//! - [`report`]: samples, the table.
 //!
 //! These are measurements, not tests: a busy host makes them worthless, nothing fails.
 
+mod figures;
+mod machine;
+mod report;
+
+use figures::{FIGURES, Figure, Kind, MEMORY_LIMIT_MB, START_LIMIT_NS, UNPINNED_LIMIT};
+use machine::{Cpus, Programs};
+use report::{Limit, Row, Samples};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-type Times = BTreeMap<String, Vec<f64>>;
+const USAGE: &str = "\
+usage: lodger-bench [--rounds N] [--quick] [--json] [FILTER...]
+  --rounds N  rounds of all measurements (default 15)
+  --quick     few and short batches: whether it works, rather than how fast
+  --json      one object a line instead of the table
+  FILTER      only figures whose name contains one of these";
 
-/// Measured in both places.
-const BOTH: &[&str] = &[
-    "call", "clock", "touch", "fork", "exec", "pipe", "futex", "python",
-];
-
-/// (name, what it is, limit as a ratio to the host).
-const LIMITS: &[(&str, &str, f64)] = &[
-    ("call", "null call (to the host's futex round trip)", 1.6),
-    ("clock", "clock_gettime", 1.6),
-    ("touch", "first touch of an anonymous page", 1.6),
-    ("fork", "fork, exit, wait", 8.0),
-    ("exec", "vfork, exec of a static program, wait", 3.0),
-    ("pipe", "pipe round trip between two processes", 8.0),
-    ("python", "python3 -c pass", 3.0),
-];
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(Path::new("/"))
+struct Options {
+    rounds: usize,
+    quick: bool,
+    json: bool,
+    filters: Vec<String>,
 }
 
-fn build(args: &[&str], flags: Option<&str>) {
-    let mut c = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    c.current_dir(root())
-        .args(["build", "-q", "--release"])
-        .args(args);
-    if let Some(f) = flags {
-        c.env("RUSTFLAGS", f);
+fn options() -> Result<Options, String> {
+    let mut o = Options {
+        rounds: 0,
+        quick: false,
+        json: false,
+        filters: vec![],
+    };
+    let mut args = std::env::args().skip(1);
+    while let Some(a) = args.next() {
+        match a.as_str() {
+            "--quick" => o.quick = true,
+            "--json" => o.json = true,
+            "--rounds" => {
+                let n = args.next().and_then(|n| n.parse().ok());
+                o.rounds = n.filter(|n| *n > 0).ok_or("--rounds needs a number")?;
+            }
+            _ if a.starts_with('-') => return Err(format!("unknown option {a}")),
+            _ => o.filters.push(a),
+        }
     }
-    assert!(
-        c.status().is_ok_and(|s| s.success()),
-        "cargo build {args:?}"
-    );
+    if o.rounds == 0 {
+        o.rounds = if o.quick { 2 } else { 15 };
+    }
+    for f in &o.filters {
+        if !FIGURES.iter().any(|g| g.name.contains(f.as_str())) {
+            let all: Vec<&str> = FIGURES.iter().map(|g| g.name).collect();
+            return Err(format!("no figure {f}; there are {}", all.join(", ")));
+        }
+    }
+    Ok(o)
 }
 
-/// The two programs: `lodger` and the statically linked guest.
-fn programs() -> (PathBuf, PathBuf) {
-    let exe = std::env::current_exe().expect("path of this program");
-    let target = exe
-        .ancestors()
-        .nth(2)
-        .expect("target directory")
-        .to_path_buf();
-    let dir = target.join("bench-static");
-    let dir_arg = dir.to_string_lossy().into_owned();
-    build(
-        &["-p", "lodger", "--target-dir", &target.to_string_lossy()],
-        None,
-    );
-    build(
-        &[
-            "-p",
-            "lodger-bench",
-            "--bin",
-            "bench-guest",
-            "--target-dir",
-            &dir_arg,
-        ],
-        Some("-C target-feature=+crt-static"),
-    );
-    (
-        target.join("release/lodger"),
-        dir.join("release/bench-guest"),
+/// Samples by where and what.
+#[derive(Default)]
+struct Store(BTreeMap<(&'static str, String), Samples>);
+
+const HOST: &str = "host";
+const PINNED: &str = "pinned";
+const FREE: &str = "free";
+const TWO: &str = "two vCPUs";
+const OTHER: &str = "runsc";
+
+impl Store {
+    fn add(&mut self, place: &'static str, new: impl IntoIterator<Item = (String, f64)>) {
+        for (name, ns) in new {
+            self.0.entry((place, name)).or_default().0.push(ns);
+        }
+    }
+    fn get(&self, place: &'static str, name: &str) -> Samples {
+        let key = (place, name.to_string());
+        self.0.get(&key).cloned().unwrap_or_default()
+    }
+}
+
+fn round(p: &Programs, f: &Figure, o: &Options, store: &mut Store) {
+    let batches = if o.quick { 1 } else { f.batches };
+    let arg = |name: &str| vec![format!("{name}:{batches}")];
+    match f.kind {
+        Kind::Guest(ours, host) => {
+            store.add(HOST, p.on_host(&arg(host), Cpus::One));
+            store.add(PINNED, p.in_machine(&arg(ours), Cpus::One, None));
+            store.add(FREE, p.in_machine(&arg(ours), Cpus::All, None));
+        }
+        Kind::Start => {
+            for _ in 0..batches {
+                let named = |v: Option<f64>| v.map(|v| (f.name.to_string(), v));
+                store.add(PINNED, named(p.start(Cpus::One)));
+                store.add(FREE, named(p.start(Cpus::All)));
+                store.add(OTHER, named(p.start_of_runsc()));
+            }
+        }
+        Kind::Scaling => {
+            let args = [arg("spin1"), arg("spin2")].concat();
+            store.add(HOST, p.on_host(&args, Cpus::All));
+            store.add(TWO, p.in_machine(&args, Cpus::All, Some(2)));
+        }
+        Kind::Idle => {}
+    }
+}
+
+fn rows(f: &Figure, store: &Store) -> Vec<Row> {
+    let unpinned = |name: &str| {
+        Row::ratio(
+            format!("{}.unpinned", f.name),
+            "  unpinned (against: pinned)",
+            &store.get(PINNED, name),
+            &store.get(FREE, name),
+            UNPINNED_LIMIT,
+        )
+    };
+    match f.kind {
+        Kind::Guest(ours, host) => {
+            let (base, got) = (store.get(HOST, host), store.get(PINNED, ours));
+            let main = Row::ratio(f.name.into(), f.what, &base, &got, f.limit);
+            vec![main, unpinned(ours)]
+        }
+        Kind::Start => {
+            let (other, free) = (store.get(OTHER, f.name), store.get(FREE, f.name));
+            let mut main = Row::ratio(f.name.into(), f.what, &other, &free, f.limit);
+            if other.0.is_empty() {
+                main.what = "lodger run -- /bin/true (no runsc here)".into();
+                main.unit = " ms";
+                main.value = free.median().map(|v| v / 1e6);
+                main.of_min = free.min().map(|v| v / 1e6);
+                main.limit = Some(Limit::Max(START_LIMIT_NS / 1e6));
+            }
+            vec![main, unpinned(f.name)]
+        }
+        Kind::Scaling => {
+            let of = |place| {
+                let (one, two) = (store.get(place, "spin1"), store.get(place, "spin2"));
+                let of = |a: Option<f64>, b: Option<f64>| Some(a? / b?);
+                (of(one.median(), two.median()), of(one.min(), two.min()))
+            };
+            let (host, ours) = (of(HOST), of(TWO));
+            let text = |v: Option<f64>| v.map(|v| format!("{v:.2}"));
+            vec![Row {
+                name: f.name.into(),
+                what: f.what.into(),
+                base: text(host.0),
+                ours: text(ours.0),
+                value: ours.0,
+                of_min: ours.1,
+                unit: "",
+                limit: Some(Limit::Min(f.limit)),
+            }]
+        }
+        Kind::Idle => vec![],
+    }
+}
+
+fn idle(p: &Programs, o: &Options) -> Vec<Row> {
+    let time = Duration::from_secs(if o.quick { 1 } else { 10 });
+    let machine = p.idle();
+    std::thread::sleep(Duration::from_secs(2));
+    let used = machine.use_in(time);
+    let m = machine.memory();
+    if m.processes < 3 {
+        eprintln!("the idle machine has not started");
+        return vec![];
+    }
+    let row = |name: &str, what: String, value, unit, limit| Row {
+        name: name.into(),
+        what,
+        base: None,
+        ours: None,
+        value: Some(value),
+        of_min: None,
+        unit,
+        limit,
+    };
+    let seconds = time.as_secs();
+    let n = m.processes;
+    vec![
+        row(
+            "idle.memory",
+            format!("resident in all {n} processes (PSS)"),
+            m.pss,
+            " MB",
+            Some(Limit::Max(MEMORY_LIMIT_MB)),
+        ),
+        row(
+            "idle.rss",
+            "  shared pages counted in each (RSS)".into(),
+            m.rss,
+            " MB",
+            None,
+        ),
+        row(
+            "idle.ticks",
+            format!("idle: utime + stime in {seconds} s"),
+            used.ticks as f64,
+            " ticks",
+            Some(Limit::Max(0.0)),
+        ),
+        row(
+            "idle.cpu",
+            format!("  CPU time in {seconds} s (schedstat)"),
+            used.cpu_ns as f64 / 1e6,
+            " ms",
+            None,
+        ),
+        row(
+            "idle.switches",
+            format!("  context switches in {seconds} s"),
+            used.switches as f64,
+            "",
+            None,
+        ),
+    ]
+}
+
+fn host_description() -> String {
+    let read = |p: &str| std::fs::read_to_string(p).unwrap_or_default();
+    let info = read("/proc/cpuinfo");
+    let model = info.lines().find_map(|l| l.strip_prefix("model name"));
+    let model = model.map_or("unknown CPU", |m| m.trim_matches(['\t', ' ', ':']));
+    let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let release = read("/proc/sys/kernel/osrelease");
+    let load = read("/proc/loadavg");
+    format!(
+        "{model}, {cpus} CPUs, Linux {}, load {}",
+        release.trim(),
+        load.split(' ').next().unwrap_or("?")
     )
 }
 
-/// Runs a command, on one CPU if `pinned`, and reads its `NAME NS` lines.
-fn measure(mut c: Command, pinned: bool, into: &mut Times) {
-    if pinned {
-        use std::os::unix::process::CommandExt;
-        // SAFETY: one system call on a local value, between fork and exec.
-        unsafe {
-            c.pre_exec(|| {
-                let mut s: libc::cpu_set_t = std::mem::zeroed();
-                libc::CPU_SET(0, &mut s);
-                libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &s);
-                Ok(())
-            })
-        };
-    }
-    let out = c
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("program");
-    for line in String::from_utf8_lossy(&out.stdout).lines() {
-        if let Some((name, ns)) = line.split_once(' ')
-            && let Ok(ns) = ns.parse()
-        {
-            into.entry(name.to_string()).or_default().push(ns);
-        }
-    }
-}
-
-fn median(v: &[f64]) -> Option<f64> {
-    let mut v = v.to_vec();
-    v.sort_by(f64::total_cmp);
-    v.get(v.len() / 2).copied()
-}
-
-fn get(t: &Times, name: &str) -> Option<f64> {
-    median(t.get(name)?)
-}
-
-fn time(ns: f64) -> String {
-    if ns < 1e3 {
-        format!("{ns:.0} ns")
-    } else if ns < 1e6 {
-        format!("{:.2} µs", ns / 1e3)
-    } else {
-        format!("{:.2} ms", ns / 1e6)
-    }
-}
-
-/// All processes whose session or parent leads back to `first`.
-fn family(first: u32) -> Vec<i32> {
-    let mut all: Vec<(i32, i32, i32)> = vec![];
-    for e in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = e.file_name().to_str().and_then(|n| n.parse().ok()) else {
-            continue;
-        };
-        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
-            continue;
-        };
-        let Some((_, rest)) = stat.rsplit_once(") ") else {
-            continue;
-        };
-        let f: Vec<&str> = rest.split(' ').collect();
-        let n = |i: usize| f.get(i).and_then(|v| v.parse().ok()).unwrap_or(0);
-        all.push((pid, n(1), n(3)));
-    }
-    let mut found = vec![first as i32];
-    loop {
-        let before = found.len();
-        for (pid, parent, session) in &all {
-            if !found.contains(pid) && (found.contains(parent) || found.contains(session)) {
-                found.push(*pid);
-            }
-        }
-        if found.len() == before {
-            return found;
-        }
-    }
-}
-
-/// Sum of a line of `smaps_rollup` in KiB.
-fn memory(pids: &[i32], key: &str) -> u64 {
-    let one = |p: &i32| {
-        let s = std::fs::read_to_string(format!("/proc/{p}/smaps_rollup")).unwrap_or_default();
-        let line = s.lines().find(|l| l.starts_with(key)).map(str::to_string)?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok()
-    };
-    pids.iter().filter_map(one).sum()
-}
-
-/// Nanoseconds of CPU time of all threads.
-fn cpu_time(pids: &[i32]) -> u64 {
-    let mut sum = 0;
-    for p in pids {
-        for t in std::fs::read_dir(format!("/proc/{p}/task"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let s = std::fs::read_to_string(t.path().join("schedstat")).unwrap_or_default();
-            sum += s
-                .split(' ')
-                .next()
-                .and_then(|n| n.parse::<u64>().ok())
-                .unwrap_or(0);
-        }
-    }
-    sum
-}
-
-fn idle(lodger: &Path) {
-    let mut c = Command::new(lodger);
-    c.args(["run", "--", "/bin/sleep", "60"])
-        .stdin(Stdio::null());
-    let mut child = c.spawn().expect("lodger");
-    std::thread::sleep(Duration::from_secs(2));
-    let pids = family(child.id());
-    let (pss, rss) = (memory(&pids, "Pss:"), memory(&pids, "Rss:"));
-    let before = cpu_time(&pids);
-    std::thread::sleep(Duration::from_secs(10));
-    let used = cpu_time(&family(child.id())).saturating_sub(before);
-    println!(
-        "idle machine: {} processes, {:.1} MB resident (limit 15), {:.1} MB with shared pages counted in each",
-        pids.len(),
-        pss as f64 / 1024.0,
-        rss as f64 / 1024.0
-    );
-    println!(
-        "idle machine: {:.2} ms of CPU time in 10 s ({:.4} %)",
-        used as f64 / 1e6,
-        used as f64 / 1e8
-    );
-    // SAFETY: ends the child that was started above.
-    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
-    let _ = child.wait();
-}
-
-fn start_time(lodger: &Path, rounds: usize) {
-    let v: Vec<f64> = (0..rounds * 4)
-        .map(|_| {
-            let t = Instant::now();
-            let st = Command::new(lodger)
-                .args(["run", "--", "/bin/true"])
-                .stdin(Stdio::null())
-                .status();
-            assert!(st.is_ok_and(|s| s.success()), "lodger run -- /bin/true");
-            t.elapsed().as_nanos() as f64
-        })
-        .collect();
-    let ours = median(&v).unwrap_or(0.0);
-    println!(
-        "lodger run -- /bin/true: {} (limit 40 ms where gVisor needs 133 ms)",
-        time(ours)
-    );
-    let runsc = |n: usize| -> Option<f64> {
-        let mut v = vec![];
-        for _ in 0..n {
-            let t = Instant::now();
-            let st = Command::new("runsc")
-                .args(["do", "/bin/true"])
-                .stdin(Stdio::null())
-                .status()
-                .ok()?;
-            st.success()
-                .then(|| v.push(t.elapsed().as_nanos() as f64))?;
-        }
-        median(&v)
-    };
-    match runsc(rounds) {
-        Some(theirs) => println!(
-            "  runsc do /bin/true: {}, ratio {:.2} (limit 0.3)",
-            time(theirs),
-            ours / theirs
-        ),
-        None => println!("  runsc is not installed"),
-    }
-}
-
-fn table(title: &str, host: &Times, machine: &Times) {
-    println!("\n{title}");
-    println!(
-        "{:<45} {:>10} {:>10} {:>7} {:>6}",
-        "", "host", "machine", "ratio", "limit"
-    );
-    for (name, what, limit) in LIMITS {
-        let base = if *name == "call" {
-            get(host, "futex")
-        } else {
-            get(host, name)
-        };
-        let (Some(h), Some(m)) = (base, get(machine, name)) else {
-            println!("{what:<45} not measured");
-            continue;
-        };
-        let r = m / h;
-        let mark = if r <= *limit { "" } else { "  over" };
-        println!(
-            "{what:<45} {:>10} {:>10} {r:>7.2} {limit:>6}{mark}",
-            time(h),
-            time(m)
-        );
-    }
-}
-
 fn main() {
-    let rounds = std::env::args()
-        .nth(1)
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(7);
-    let (lodger, guest) = programs();
-    let on_host = || Command::new(&guest);
-    let in_machine = |cpus: &str| {
-        let mut c = Command::new(&lodger);
-        c.args(["run", "--cpus", cpus, "--"]).arg(&guest);
-        c
-    };
-    let mut pinned = [Times::new(), Times::new()];
-    let mut free = [Times::new(), Times::new()];
-    for r in 0..rounds {
-        eprint!("\rround {} of {rounds}", r + 1);
-        for (pin, t, cpus) in [(true, &mut pinned, "1"), (false, &mut free, "2")] {
-            let mut c = on_host();
-            c.args(BOTH);
-            measure(c, pin, &mut t[0]);
-            let mut c = in_machine(cpus);
-            c.args(BOTH);
-            measure(c, pin, &mut t[1]);
+    let o = options().unwrap_or_else(|e| {
+        eprintln!("lodger-bench: {e}\n{USAGE}");
+        std::process::exit(2);
+    });
+    let wanted =
+        |f: &&Figure| o.filters.is_empty() || o.filters.iter().any(|n| f.name.contains(n.as_str()));
+    let figures: Vec<&Figure> = FIGURES.iter().filter(wanted).collect();
+    let p = Programs::build();
+    let host = host_description();
+    let mut store = Store::default();
+    for r in 0..o.rounds {
+        eprint!("\rround {} of {}", r + 1, o.rounds);
+        for f in &figures {
+            // The longest measurement, and the steadiest.
+            if f.kind != Kind::Scaling || r % 3 == 0 {
+                round(&p, f, &o, &mut store);
+            }
         }
     }
     eprintln!();
-    for _ in 0..rounds.min(3) {
-        let mut c = in_machine("2");
-        c.args(["spin1", "spin2"]);
-        measure(c, false, &mut free[1]);
-        let mut c = on_host();
-        c.args(["spin1", "spin2"]);
-        measure(c, false, &mut free[0]);
-    }
-    table("pinned to one CPU, one vCPU", &pinned[0], &pinned[1]);
-    table("unpinned, two vCPUs", &free[0], &free[1]);
-    println!("\nunpinned to pinned in the machine (limit 1.5)");
-    for (name, what, _) in LIMITS {
-        if let (Some(p), Some(u)) = (get(&pinned[1], name), get(&free[1], name)) {
-            let mark = if u <= 1.5 * p { "" } else { "  over" };
-            println!("{what:<45} {:.2}{mark}", u / p);
+    let mut all = vec![];
+    for f in &figures {
+        match f.kind {
+            Kind::Idle => all.extend(idle(&p, &o)),
+            _ => all.extend(rows(f, &store)),
         }
     }
-    // `spinN` is the time per thread's work: halved if both run at once.
-    for (n, t) in [("host", &free[0]), ("machine", &free[1])] {
-        if let (Some(one), Some(two)) = (get(t, "spin1"), get(t, "spin2")) {
-            println!(
-                "two threads to one, {n}: {:.2} times the work (limit 1.8)",
-                one / two
-            );
-        }
+    if o.json {
+        print!("{}", report::json(&all));
+    } else {
+        println!("{host}\n{} rounds, medians\n", o.rounds);
+        print!("{}", report::table(&all));
     }
-    println!();
-    start_time(&lodger, rounds);
-    idle(&lodger);
 }

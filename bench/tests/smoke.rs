@@ -1,0 +1,57 @@
+//! The bench works: every row yields a number, and nothing is left behind.
+
+use std::process::Command;
+
+#[test]
+fn every_row_yields_a_number() {
+    let python = Command::new("python3").arg("-V").output();
+    if !python.is_ok_and(|o| o.status.success()) {
+        eprintln!("skipped: no python3");
+        return;
+    }
+    let out = Command::new(env!("CARGO_BIN_EXE_lodger-bench"))
+        .args(["--quick", "--rounds", "1", "--json"])
+        .output()
+        .expect("lodger-bench");
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{err}");
+    let text = String::from_utf8_lossy(&out.stdout);
+    let names: Vec<&str> = text.lines().filter_map(|l| field(l, "name")).collect();
+    let mut expected = vec![];
+    for f in [
+        "call", "clock", "touch", "fork", "exec", "pipe", "python", "start",
+    ] {
+        expected.extend([f.to_string(), format!("{f}.unpinned")]);
+    }
+    expected.push("scaling".into());
+    expected.extend(["memory", "rss", "ticks", "cpu", "switches"].map(|n| format!("idle.{n}")));
+    assert_eq!(names, expected, "{err}");
+    for line in text.lines() {
+        let value = field(line, "value").and_then(|v| v.parse::<f64>().ok());
+        let zero = field(line, "name").is_some_and(|n| n.starts_with("idle."));
+        let good = value.is_some_and(|v| v.is_finite() && (v > 0.0 || zero && v >= 0.0));
+        assert!(good, "{line}\n{err}");
+    }
+}
+
+#[test]
+fn bad_options_are_refused() {
+    for args in [&["--wrong"][..], &["nosuchfigure"], &["--rounds", "0"]] {
+        let out = Command::new(env!("CARGO_BIN_EXE_lodger-bench"))
+            .args(args)
+            .output()
+            .expect("lodger-bench");
+        assert_eq!(out.status.code(), Some(2), "{args:?}");
+        assert!(!out.stderr.is_empty(), "{args:?}");
+    }
+}
+
+/// The value of a key in a flat JSON object, without its quotes.
+fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    let at = line.find(&format!("\"{key}\":"))? + key.len() + 3;
+    let rest = line.get(at..)?;
+    match rest.strip_prefix('"') {
+        Some(s) => s.split('"').next(),
+        None => rest.split([',', '}']).next(),
+    }
+}
