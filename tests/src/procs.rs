@@ -13,6 +13,8 @@ pub struct Proc {
     pub pid: i32,
     /// Parent.
     pub ppid: i32,
+    /// Process group.
+    pub pgid: i32,
     /// Session.
     pub sid: i32,
     /// Start time in ticks: tells a reused id.
@@ -35,6 +37,7 @@ pub fn read(pid: i32) -> Option<Proc> {
         pid,
         state: f.first()?.chars().next()?,
         ppid: f.get(1)?.parse().ok()?,
+        pgid: f.get(2)?.parse().ok()?,
         sid: f.get(3)?.parse().ok()?,
         start: f.get(19)?.parse().ok()?,
     })

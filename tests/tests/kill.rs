@@ -41,26 +41,26 @@ fn threads(pid: i32) -> Vec<i32> {
 
 /// Picks the process and the thread to kill; none if that kind does not exist now.
 fn choose(victim: Victim, kernel: i32, others: &[Proc]) -> Option<(i32, i32)> {
-    // The zygote leads the session of all user processes.
+    // The zygote leads the process group of all user processes.
     let pick = |v: Vec<i32>| (!v.is_empty()).then(|| v[random(v.len() as u64) as usize]);
     match victim {
         Victim::Kernel => Some((kernel, kernel)),
         Victim::Zygote => others
             .iter()
-            .find(|p| p.sid == p.pid)
+            .find(|p| p.pgid == p.pid)
             .map(|p| (p.pid, p.pid)),
         Victim::UserProcess => {
             let pid = pick(
                 others
                     .iter()
-                    .filter(|p| p.sid != p.pid)
+                    .filter(|p| p.pgid != p.pid)
                     .map(|p| p.pid)
                     .collect(),
             )?;
             Some((pid, pid))
         }
         Victim::StubThread => {
-            let all = others.iter().filter(|p| p.sid != p.pid);
+            let all = others.iter().filter(|p| p.pgid != p.pid);
             let all: Vec<(i32, i32)> = all
                 .flat_map(|p| threads(p.pid).into_iter().map(|t| (p.pid, t)))
                 .filter(|(p, t)| p != t)

@@ -216,14 +216,22 @@ impl Process {
         }
     }
 
-    /// Lets thread `cpu` go.
+    /// Lets thread `cpu` go, waking it if it says that it sleeps.
     pub(crate) fn let_thread_go(&self, cpu: u32, value: u32) {
         let area = self.area(cpu);
         // The thread reads the park word first: if it misses the go word, the
-        // park word differs from what it goes to sleep with.
+        // park word differs from what it goes to sleep with. It says that it is
+        // about to sleep before that comparison: we see it, or it sees the new word.
         area.u32(stub::GO).store(value, Release);
-        area.u32(stub::PARK).store(value, Release);
-        time::futex_wake_shared(area.u32(stub::PARK));
+        area.u32(stub::PARK).store(value, SeqCst);
+        if area.u32(stub::ASLEEP).load(SeqCst) != 0 {
+            self.wake_thread(cpu);
+        }
+    }
+
+    /// Wakes thread `cpu`, which has been let go, in case it still sleeps.
+    pub(crate) fn wake_thread(&self, cpu: u32) {
+        time::futex_wake_shared(self.area(cpu).u32(stub::PARK));
     }
 
     /// Notes the host process.
@@ -440,6 +448,8 @@ impl Process {
         frame.aim_at_trap(area, stub::area(cpu));
         let go = next_go(s);
         self.let_thread_go(cpu, go);
+        // What it says may be its past's.
+        self.wake_thread(cpu);
         self.wait_report(cpu, go, Some((Watchdog::for_round(), proc_dir)))?;
         s.fs.store(u64::MAX, Relaxed);
         s.gs.store(u64::MAX, Relaxed);

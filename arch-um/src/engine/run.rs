@@ -6,11 +6,14 @@
 //!    `pending`: an interrupt sender sets `pending` first and looks at the mode
 //!    then, so one of the two sees the other.
 //! 2. k writes the go word and wakes s, or has the mapper do so behind a list.
+//!    The host mostly runs k as soon as s wakes it: then s does not sleep yet,
+//!    has not said so, and finds the go word without being woken.
 //! 3. k sleeps on the report word, unless `pending` is set. A signal to k cuts
 //!    the sleep short even if it comes before it begins (`switch::sleep`).
-//! 4. If `pending` got set, k kicks the stub: once, and only when the
-//!    mapper has answered, because until then frames of other owners may still be
-//!    mapped, where a hijacked thread could make the host write a signal frame.
+//! 4. If `pending` got set, k kicks the stub: once, not before it has woken it
+//!    whatever s has said of its sleep, and only when the mapper has answered,
+//!    because until then frames of other owners may still be mapped, where a
+//!    hijacked thread could make the host write a signal frame.
 //! 5. s reports, or is found silent by the watchdog, or is dead.
 
 use super::SeccompEngine;
@@ -174,8 +177,10 @@ impl SeccompEngine {
                     if switch::sleep(report, libc::FUTEX_WAIT, seen, None, &cpu.pending)
                         && cpu.pending.load(SeqCst) != 0
                     {
-                        if by_mapper {
-                            p.map.lock().settle(p)?;
+                        match by_mapper {
+                            true => p.map.lock().settle(p)?,
+                            // Another thread of the guest may have denied its sleep.
+                            false => p.wake_thread(id),
                         }
                         p.kick(id);
                         watchdog = Some(Watchdog::new());

@@ -130,6 +130,9 @@ pub(crate) const REPORT_TID: u64 = REPORT + 32;
 /// word. It decides nothing. It is not in the read-only page because the host
 /// finds such words much more slowly.
 pub(crate) const PARK: u64 = REPORT + 40;
+/// Area: not 0 while the thread sleeps on the park word or is about to (u32).
+/// A hint: whoever relies on the thread to go on wakes it without a look here.
+pub(crate) const ASLEEP: u64 = PARK + 4;
 
 /// One host call in a mapper's list.
 #[repr(C)]
@@ -232,13 +235,16 @@ lodger_stub_wake_ret:
 2:  mov edx, [rdi]
     cmp ebp, [rdi - {park}]
     jne 3f
+    mov eax, 1
+    xchg [rdi + 4], eax             # before the host compares the park word
     mov eax, 202
     xor esi, esi                    # FUTEX_WAIT
     xor r10d, r10d
     syscall
 lodger_stub_wait_ret:               # from here on only rdi and ebp count
     jmp 2b
-3:  test dword ptr [rdi - {park} + 32], 1
+3:  mov dword ptr [rdi + 4], 0
+    test dword ptr [rdi - {park} + 32], 1
     jz 4f
     mov rax, [rdi - {park} + 8]
     wrfsbase rax

@@ -44,6 +44,13 @@ pub fn setsid() -> Result {
     Ok(())
 }
 
+/// Makes the calling process a process group of its own.
+pub fn new_group() -> Result {
+    // SAFETY: no memory involved.
+    unsafe { call3(libc::SYS_setpgid, 0, 0, 0)? };
+    Ok(())
+}
+
 /// fork(2) of a process that has one thread. 0 in the child.
 ///
 /// # Safety
