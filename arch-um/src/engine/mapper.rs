@@ -16,8 +16,6 @@ pub(crate) const STUB_FD: u64 = 1;
 /// Value of the answer word (and of report words) of a dead process.
 pub(crate) const DEAD: u32 = u32::MAX;
 
-/// How often an answer without a wake-up is looked for.
-const QUIET_NS: u64 = 50_000;
 const SEQ_MASK: u32 = (1 << 30) - 1;
 /// Calls of the path taken after a failure, at the start of each buffer.
 const FAILURE_OPS: u64 = 8;
@@ -65,8 +63,6 @@ pub(crate) struct Mapper {
     seq: u32,
     turn: usize,
     answered: bool,
-    /// The answer to the last list comes without a wake-up.
-    quiet: bool,
 }
 
 impl Mapper {
@@ -80,7 +76,6 @@ impl Mapper {
             seq: 0,
             turn: 0,
             answered: true,
-            quiet: false,
         }
     }
 
@@ -143,7 +138,6 @@ impl Mapper {
         list.finish(4, then_go);
         assert!(list.next <= FAILURE_OPS);
         self.answered = false;
-        self.quiet = then_go.is_some();
         let start = stub::CTRL + list.offset_of(FAILURE_OPS);
         let req = self.ctrl.u32(stub::CTRL_REQ);
         self.ctrl
@@ -187,8 +181,7 @@ impl Mapper {
             if dead.load(Ordering::Acquire) {
                 return Answer::Dead;
             }
-            let look = self.quiet.then_some(QUIET_NS);
-            let _ = futex_wait_shared(ack, seen, look);
+            let _ = futex_wait_shared(ack, seen, None);
         }
     }
 }
@@ -254,19 +247,14 @@ impl List {
         let consts = stub::CTRL + self.buf;
         let write = |from, offset| call(libc::SYS_pwrite64, [STUB_FD, from, 4, offset, 0, 0]);
         let wake = |word| call(libc::SYS_futex, [word, libc::FUTEX_WAKE as u64, 1, 0, 0, 0]);
-        match then_go {
-            Some(go) => {
-                self.raw_push(write(consts + 8, go.offset + stub::GO));
-                self.raw_push(write(consts + 8, go.offset + stub::PARK));
-                self.raw_push(wake(go.address + stub::PARK));
-                // Behind the wake-up: an answer says that no more of them come.
-                self.raw_push(write(consts + word, self.ack_offset));
-            }
-            None => {
-                self.raw_push(write(consts + word, self.ack_offset));
-                self.raw_push(wake(stub::CTRL + stub::CTRL_ACK));
-            }
+        if let Some(go) = then_go {
+            self.raw_push(write(consts + 8, go.offset + stub::GO));
+            self.raw_push(write(consts + 8, go.offset + stub::PARK));
+            self.raw_push(wake(go.address + stub::PARK));
         }
+        // Behind that wake-up: an answer says that no more of them come.
+        self.raw_push(write(consts + word, self.ack_offset));
+        self.raw_push(wake(stub::CTRL + stub::CTRL_ACK));
         let seq = u64::from(self.seq);
         self.raw_push(call(-1, [stub::mapper(), seq, 0, 0, 0, 0]));
     }
