@@ -9,7 +9,7 @@
 use super::pt::{Owner, PageTable, Pte, rights};
 use super::vma::{FileRange, STACK_GAP, Show, Vma, extent_pages};
 use super::{FaultError, Mm, MmLimits, PAGE, VmFlags};
-use crate::frame::{self, Gathered, Kind, Pinned};
+use crate::frame::{self, Contents, Gathered, Kind, Pinned};
 use crate::page_cache::fill::Ahead;
 use crate::page_cache::yield_if_needed;
 use abi::Errno;
@@ -139,17 +139,25 @@ impl Mm {
         let (lo, hi) = (lo.max(v.start), hi.min(v.end));
         let (lo, hi) = absent_around(&self.pt.lock(), page, lo, hi);
         let n = ((hi - lo) >> PAGE_SHIFT) as usize;
+        // What has been touched from end to end so far goes on being so, most likely:
+        // its next extent is mapped with all pages present.
+        let whole = sequential && n as u64 > AROUND;
+        let contents = if whole {
+            Contents::ZeroUsed
+        } else {
+            Contents::Zero
+        };
         let spare = self.is_victim();
-        let (lo, n, run) = match frame::alloc_user(n, Kind::Anon, true, spare) {
+        let (lo, n, run) = match frame::alloc_user(n, Kind::Anon, contents, spare) {
             Some(run) => (lo, n, run),
-            None => match frame::alloc_user(1, Kind::Anon, true, spare) {
+            None => match frame::alloc_user(1, Kind::Anon, Contents::Zero, spare) {
                 Some(run) => (page, 1, run),
                 None => return Outcome::NoMemory,
             },
         };
         let prot = rights(v.prot);
         let dirty = prot.contains(Prot::WRITE);
-        let populate = v.flags.contains(VmFlags::LOCKED);
+        let populate = whole || v.flags.contains(VmFlags::LOCKED);
         let mut used = 0;
         let result = {
             let mut pt = self.pt.lock();
@@ -238,13 +246,14 @@ impl Mm {
             end += 1;
         }
         let spare = self.is_victim();
-        let (first, end, run) = match frame::alloc_user(end - first, Kind::Anon, false, spare) {
-            Some(run) => (first, end, run),
-            None => match frame::alloc_user(1, Kind::Anon, false, spare) {
-                Some(run) => (at, at + 1, run),
-                None => return Outcome::NoMemory,
-            },
-        };
+        let (first, end, run) =
+            match frame::alloc_user(end - first, Kind::Anon, Contents::Undefined, spare) {
+                Some(run) => (first, end, run),
+                None => match frame::alloc_user(1, Kind::Anon, Contents::Undefined, spare) {
+                    Some(run) => (at, at + 1, run),
+                    None => return Outcome::NoMemory,
+                },
+            };
         copy_run(run, &src[first..end]);
         let start = lo + first as u64 * PAGE;
         self.install_copies(v, start, run, &src[first..end], page, file.is_some())

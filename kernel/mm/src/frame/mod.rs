@@ -349,17 +349,28 @@ pub(crate) fn is_tight() -> bool {
     st.free.load(Relaxed) < st.reserve * 2 + 512
 }
 
-/// `n` contiguous frames for guest pages, each with one reference. `zeroed`:
-/// they read as zero; else their contents are undefined and must be filled.
+/// What new frames for guest pages hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Contents {
+    /// Anything: the caller fills them.
+    Undefined,
+    /// They read as zero.
+    Zero,
+    /// They read as zero and are all used at once.
+    ZeroUsed,
+}
+
+/// `n` contiguous frames for guest pages, each with one reference.
 /// `spare`: may use the kernel's reserve (the OOM killer's victim).
-pub(crate) fn alloc_user(n: usize, kind: Kind, zeroed: bool, spare: bool) -> Option<Pfn> {
+pub(crate) fn alloc_user(n: usize, kind: Kind, contents: Contents, spare: bool) -> Option<Pfn> {
     let st = state();
     let leave = if spare { st.reserve / 2 } else { st.reserve };
-    // Small runs are filled soon: memory that the host holds for us already is
-    // cheaper. Long ones may never be touched: memory that needs no zeroing is.
-    let want_dirty = !zeroed || n <= 4;
+    // For what is used soon, memory that the host holds for us already is
+    // cheaper; small runs are. Long ones may never be touched: memory that
+    // needs no zeroing is.
+    let want_dirty = contents != Contents::Zero || n <= 4;
     let p = take(n, leave, want_dirty)?;
-    if zeroed {
+    if contents != Contents::Undefined {
         desc::zero(p, n);
     }
     desc::mark_dirty(p, n);

@@ -2,7 +2,7 @@
 
 use super::PageCache;
 use super::pages::{CHUNK, Slot};
-use crate::frame::{self, Pinned};
+use crate::frame::{self, Contents, Pinned};
 use abi::{Errno, Result};
 use hal::{PAGE_SHIFT, PAGE_SIZE, Pfn};
 
@@ -79,14 +79,15 @@ impl PageCache {
         if n == 0 {
             return Ok(());
         }
-        let (first, n, run) = match frame::alloc_user(n as usize, self.kind(), true, spare) {
-            Some(p) => (first, n, p),
-            None => match frame::alloc_user(1, self.kind(), true, spare) {
-                Some(p) => (index, 1, p),
-                None if frame::make_room(1) => return Ok(()),
-                None => return Err(Errno::ENOMEM),
-            },
-        };
+        let (first, n, run) =
+            match frame::alloc_user(n as usize, self.kind(), Contents::Zero, spare) {
+                Some(p) => (first, n, p),
+                None => match frame::alloc_user(1, self.kind(), Contents::Zero, spare) {
+                    Some(p) => (index, 1, p),
+                    None if frame::make_room(1) => return Ok(()),
+                    None => return Err(Errno::ENOMEM),
+                },
+            };
         self.insert_run(first, n, run, false);
         Ok(())
     }
@@ -191,14 +192,15 @@ impl PageCache {
         if n == 0 {
             return Ok(());
         }
-        let (first, n, run) = match frame::alloc_user(n as usize, self.kind(), false, spare) {
-            Some(p) => (first, n, p),
-            None => match frame::alloc_user(1, self.kind(), false, spare) {
-                Some(p) => (index, 1, p),
-                None if frame::make_room(1) => return Ok(()),
-                None => return Err(Errno::ENOMEM),
-            },
-        };
+        let (first, n, run) =
+            match frame::alloc_user(n as usize, self.kind(), Contents::Undefined, spare) {
+                Some(p) => (first, n, p),
+                None => match frame::alloc_user(1, self.kind(), Contents::Undefined, spare) {
+                    Some(p) => (index, 1, p),
+                    None if frame::make_room(1) => return Ok(()),
+                    None => return Err(Errno::ENOMEM),
+                },
+            };
         let n = self.insert_run(first, n, run, true);
         if n == 0 {
             return Ok(());

@@ -2,7 +2,7 @@
 
 use super::pages::Slot;
 use super::{MAX_FILE_SIZE, PageCache, pages_of, yield_if_needed};
-use crate::frame;
+use crate::frame::{self, Contents};
 use crate::state::state;
 use abi::{Errno, Result};
 use core::sync::atomic::Ordering;
@@ -103,7 +103,8 @@ impl PageCache {
         while at < last {
             let next = self.pages.lock().next(at, last, false);
             let Some(i) = next else { break };
-            let p = frame::alloc_user(1, self.kind(), true, false).ok_or(Errno::ENOSPC)?;
+            let p =
+                frame::alloc_user(1, self.kind(), Contents::Zero, false).ok_or(Errno::ENOSPC)?;
             {
                 let mut pages = self.pages.lock();
                 if matches!(pages.slot(i), Slot::Absent) {

@@ -3,7 +3,7 @@
 use super::fill::{Ahead, bytes};
 use super::pages::{CHUNK, Slot};
 use super::{MAX_FILE_SIZE, PageCache, yield_if_needed};
-use crate::frame::{self, Pinned};
+use crate::frame::{self, Contents, Pinned};
 use crate::io::{Sink, Source};
 use abi::{Errno, Result};
 use core::sync::atomic::Ordering;
@@ -211,7 +211,7 @@ impl PageCache {
     /// A page of zeros at `index`, which may lie behind the end of the file.
     fn new_zero(&self, index: u64) -> Result<Pinned> {
         loop {
-            if let Some(p) = frame::alloc_user(1, self.kind(), true, false) {
+            if let Some(p) = frame::alloc_user(1, self.kind(), Contents::Zero, false) {
                 let mut pages = self.pages.lock();
                 if matches!(pages.slot(index), Slot::Absent) {
                     pages.insert(index, p, false);
@@ -254,7 +254,7 @@ impl PageCache {
             return Ok(None);
         }
         let n = if frame::is_tight() { 1 } else { n };
-        let Some(run) = frame::alloc_user(n, self.kind(), false, false) else {
+        let Some(run) = frame::alloc_user(n, self.kind(), Contents::Undefined, false) else {
             return Ok(None);
         };
         let len = want.min(n * PAGE_SIZE);
