@@ -99,8 +99,13 @@ impl SeccompEngine {
         let file = zygote.file;
         let allowed = task::affinity(0).map_err(fail("read the CPU affinity"))?;
         let allowed: Vec<usize> = allowed.iter().collect();
+        // From the CPU on that the host has chosen for this process: not all
+        // machines have their first vCPU on the same one.
+        // SAFETY: no arguments, no effects.
+        let here = unsafe { libc::sched_getcpu() };
+        let first = allowed.iter().position(|c| *c as i32 == here).unwrap_or(0);
         let host_cpu = |i: usize| match (options.pin, allowed.len()) {
-            (true, n) if n > 0 => allowed[i % n] as i32,
+            (true, n) if n > 0 => allowed[(first + i) % n] as i32,
             _ => -1,
         };
         let engine = leak(SeccompEngine {
@@ -144,7 +149,7 @@ impl SeccompEngine {
         let p = engine
             .acquire(0)
             .map_err(|_| Error::Host("make a user process", host_sys::Errno::EAGAIN))?;
-        if p.make_stub(0, None).is_err() {
+        if p.make_stub(0, engine.host_cpu(0)).is_err() {
             return Err(match p.dead.load(Ordering::SeqCst) {
                 true => Error::Host("start a user thread", host_sys::Errno::EPERM),
                 false => Error::Host("start a user thread", host_sys::Errno::EAGAIN),
