@@ -26,12 +26,35 @@
 //! 61 heap                        (mm; so that any lock may be held while allocating)
 //! 62 frames                      (mm)
 //! ```
-#![no_std]
+//!
+//! `tests/loom.rs` runs the primitives through all interleavings of small programs.
+#![cfg_attr(not(loom), no_std)]
 extern crate alloc;
 
+/// A function that is `const`, but for loom, whose atomics are not made at compile time.
+#[cfg(not(loom))]
+macro_rules! constructor {
+    ($(#[$m:meta])* pub fn $($rest:tt)*) => { $(#[$m])* pub const fn $($rest)* };
+}
+#[cfg(loom)]
+macro_rules! constructor {
+    ($(#[$m:meta])* pub fn $($rest:tt)*) => { $(#[$m])* pub fn $($rest)* };
+}
+
+#[cfg(loom)]
+#[path = "model.rs"]
+pub mod base;
+#[cfg(not(loom))]
+mod base {
+    //! What the primitives stand on.
+    pub(crate) use core::hint;
+    pub(crate) use core::sync::atomic;
+    pub(crate) use hal::cpu;
+}
 mod mutex;
 mod once;
 mod spin;
+#[cfg(not(loom))]
 pub mod timer;
 mod wait;
 

@@ -1,9 +1,9 @@
 //! [`Mutex`] and [`RwLock`]: sleeping locks.
 
 use crate::WaitQueue;
+use crate::base::atomic::{AtomicU32, Ordering};
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering};
 
 const WRITER: u32 = 1 << 31;
 
@@ -21,13 +21,15 @@ unsafe impl<T: ?Sized + Send> Send for RwLock<T> {}
 unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
 
 impl<T> RwLock<T> {
+    constructor! {
     /// A free lock around `data`.
-    pub const fn new(data: T) -> Self {
+    pub fn new(data: T) -> Self {
         RwLock {
             state: AtomicU32::new(0),
             queue: WaitQueue::new(),
             data: UnsafeCell::new(data),
         }
+    }
     }
     /// Takes the value out.
     pub fn into_inner(self) -> T {
@@ -151,9 +153,11 @@ pub struct Mutex<T: ?Sized>(RwLock<T>);
 pub type MutexGuard<'a, T> = WriteGuard<'a, T>;
 
 impl<T> Mutex<T> {
+    constructor! {
     /// A free lock around `data`.
-    pub const fn new(data: T) -> Self {
+    pub fn new(data: T) -> Self {
         Mutex(RwLock::new(data))
+    }
     }
     /// Takes the value out.
     pub fn into_inner(self) -> T {

@@ -1,7 +1,7 @@
 //! [`Once`]: a value that is set one time and then only read.
 
+use crate::base::atomic::{AtomicU8, Ordering};
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU8, Ordering};
 
 /// Empty until [`Once::set`].
 pub struct Once<T> {
@@ -15,12 +15,14 @@ unsafe impl<T: Send> Send for Once<T> {}
 unsafe impl<T: Send + Sync> Sync for Once<T> {}
 
 impl<T> Once<T> {
+    constructor! {
     /// No value yet.
-    pub const fn new() -> Once<T> {
+    pub fn new() -> Once<T> {
         Once {
             state: AtomicU8::new(0),
             value: UnsafeCell::new(None),
         }
+    }
     }
     /// Sets the value; gives it back if there is one already.
     pub fn set(&self, v: T) -> Result<(), T> {

@@ -1,15 +1,15 @@
 //! [`SpinLock`]: mutual exclusion for short sections.
 
+use crate::base::atomic::{AtomicU32, Ordering};
+use crate::base::{cpu, hint};
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering};
-use hal::cpu;
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
 const CONTENDED: u32 = 2;
 /// Tries before the host thread blocks: about the length of a short section.
-const SPINS: u32 = 100;
+const SPINS: u32 = if cfg!(loom) { 1 } else { 100 };
 
 /// A lock for short sections; `L` is its level in the order (see the crate's page).
 pub struct SpinLock<T: ?Sized, const L: u8> {
@@ -23,12 +23,14 @@ unsafe impl<T: ?Sized + Send, const L: u8> Send for SpinLock<T, L> {}
 unsafe impl<T: ?Sized + Send, const L: u8> Sync for SpinLock<T, L> {}
 
 impl<T, const L: u8> SpinLock<T, L> {
+    constructor! {
     /// A free lock around `data`.
-    pub const fn new(data: T) -> Self {
+    pub fn new(data: T) -> Self {
         SpinLock {
             state: AtomicU32::new(FREE),
             data: UnsafeCell::new(data),
         }
+    }
     }
     /// Takes the value out.
     pub fn into_inner(self) -> T {
@@ -79,7 +81,7 @@ impl<T: ?Sized, const L: u8> SpinLock<T, L> {
     #[cold]
     fn lock_slow(&self) {
         for _ in 0..SPINS {
-            core::hint::spin_loop();
+            hint::spin_loop();
             if self.state.load(Ordering::Relaxed) == FREE
                 && self
                     .state
@@ -149,7 +151,7 @@ impl<T: ?Sized, const L: u8> Drop for SpinGuard<'_, T, L> {
 }
 
 fn enter<const L: u8>() {
-    if cfg!(debug_assertions) {
+    if cfg!(all(debug_assertions, not(loom))) {
         let s = cpu::current_stack();
         let held = s.held.load(Ordering::Relaxed);
         assert!(
@@ -161,7 +163,7 @@ fn enter<const L: u8>() {
 }
 
 fn enter_unordered<const L: u8>() {
-    if cfg!(debug_assertions) {
+    if cfg!(all(debug_assertions, not(loom))) {
         let s = cpu::current_stack();
         s.held.fetch_or(1 << L, Ordering::Relaxed);
         s.lock_depth.fetch_add(1, Ordering::Relaxed);
@@ -169,7 +171,7 @@ fn enter_unordered<const L: u8>() {
 }
 
 fn leave<const L: u8>() {
-    if cfg!(debug_assertions) {
+    if cfg!(all(debug_assertions, not(loom))) {
         let s = cpu::current_stack();
         s.held.fetch_and(!(1 << L), Ordering::Relaxed);
         s.lock_depth.fetch_sub(1, Ordering::Relaxed);

@@ -1,11 +1,16 @@
 //! [`WaitQueue`]: tasks and callbacks waiting for a condition.
 
+use crate::base::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::base::cpu;
+#[cfg(loom)]
+use crate::base::monotonic_ns;
+#[cfg(not(loom))]
+use crate::timer::monotonic_ns;
 use crate::{SpinLock, level};
 use abi::{Errno, Result};
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use hal::cpu::{self, Waiter};
+use hal::cpu::Waiter;
 
 /// Called when a queue is woken; for poll and epoll. Runs with the queue's
 /// lock released, under whatever the waker holds: it may take locks of level
@@ -43,8 +48,9 @@ struct Entries {
 pub struct WaitEntry(usize);
 
 impl WaitQueue {
+    constructor! {
     /// Nobody waits.
-    pub const fn new() -> WaitQueue {
+    pub fn new() -> WaitQueue {
         WaitQueue {
             len: AtomicUsize::new(0),
             entries: SpinLock::new(Entries {
@@ -52,6 +58,7 @@ impl WaitQueue {
                 list: VecDeque::new(),
             }),
         }
+    }
     }
 
     /// Waits until `ready` gives a value. A pending signal ends it with [`Errno::ERESTARTSYS`].
@@ -86,7 +93,7 @@ impl WaitQueue {
         // A waiter is on the list before it checks its condition; whoever
         // changed the condition before this load either sees it here, or the
         // waiter sees the change (both sides order store before load).
-        core::sync::atomic::fence(Ordering::SeqCst);
+        crate::base::atomic::fence(Ordering::SeqCst);
         if self.len.load(Ordering::Relaxed) == 0 {
             return;
         }
@@ -201,7 +208,7 @@ pub fn wait_event<T>(
     let result = loop {
         woken.store(false, Ordering::Release);
         me.prepare_wait(interruptible);
-        core::sync::atomic::fence(Ordering::SeqCst);
+        crate::base::atomic::fence(Ordering::SeqCst);
         if let Some(v) = ready() {
             me.cancel_wait();
             break Ok(v);
@@ -211,7 +218,7 @@ pub fn wait_event<T>(
             break Err(Errno::ERESTARTSYS);
         }
         if let Some(d) = deadline_ns
-            && crate::timer::monotonic_ns() >= d
+            && monotonic_ns() >= d
         {
             me.cancel_wait();
             break Err(Errno::ETIMEDOUT);
@@ -223,8 +230,9 @@ pub fn wait_event<T>(
             q.remove(*e);
         }
     }
-    // An exclusive wake-up that we could not use goes to the next one.
-    if exclusive && result.is_err() && woken.load(Ordering::Acquire) {
+    // An exclusive wake-up that we have not used goes to the next one: because we leave
+    // with an error, or because what it announced came while we took something else.
+    if exclusive && woken.load(Ordering::Acquire) {
         for q in queues {
             q.wake_one();
         }
