@@ -26,6 +26,8 @@ pub struct Host {
     pub devs: Devs,
     /// Host trees: the root, then the binds.
     pub trees: Vec<&'static HostTree>,
+    /// For tests: time between clock interrupts, 0 = as they are due.
+    pub tick_ns: u64,
 }
 
 /// Forks the ancestor of the user processes. This process has one thread.
@@ -52,6 +54,8 @@ fn machine_died(death: Death) {
         // The machine ends anyway, and took the process along.
         shutdown::end(shutdown::NOT_STARTED)
     }
+    // First: nobody may be reading what is said below.
+    shutdown::stop_machine();
     let Death { pid, signal } = death;
     let how = match signal {
         0 => "ended".to_string(),
@@ -76,6 +80,7 @@ pub fn start(host: Host, params: BootParams) -> ! {
         pool: POOL,
         frames: host.memory.frames() as u64,
         clock: &HostClock,
+        tick_ns: host.tick_ns,
         machine_died,
     };
     let engine = SeccompEngine::start(host.zygote, options).unwrap_or_else(|e| fail(&explain(&e)));

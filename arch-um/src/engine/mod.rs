@@ -21,7 +21,7 @@ mod vcpu;
 mod watchdog;
 
 use crate::lock::HostLock;
-use crate::sysvec::{leak, leak_slice};
+use crate::sysvec::{SysVec, leak, leak_slice};
 use crate::x86_64::frame::HostFrame;
 use crate::x86_64::{fpu, stub};
 use crate::{Error, Zygote};
@@ -58,6 +58,9 @@ pub struct EngineOptions {
     pub frames: u64,
     /// The machine's clock; a constant offset from the host's `CLOCK_MONOTONIC`.
     pub clock: &'static dyn hal::dev::Clock,
+    /// For tests: a clock interrupt at least this often on a vCPU that is not
+    /// idle, whether one is due or not. 0 = only when due.
+    pub tick_ns: u64,
     /// Called by the watching thread when the machine is broken beyond repair:
     /// a user process was killed from outside. Must end this process.
     pub machine_died: fn(Death),
@@ -71,6 +74,8 @@ pub struct SeccompEngine {
     zygote_pid: i32,
     zygote_dead: AtomicBool,
     pool: HostLock<Pool>,
+    /// Slots that have been used and are free.
+    free: HostLock<SysVec<&'static Process>>,
     /// Processes by slot.
     processes: &'static [AtomicPtr<Process>],
     /// Process that the zygote is making.
@@ -115,10 +120,13 @@ impl SeccompEngine {
             zygote_pid: zygote.pid,
             zygote_dead: AtomicBool::new(false),
             pool: HostLock::new(Pool::new(zygote)),
+            free: HostLock::new(SysVec::new()),
             processes: leak_slice(shared::SLOTS as usize, |_| AtomicPtr::new(ptr::null_mut())),
             starting: AtomicPtr::new(ptr::null_mut()),
             frame: OnceLock::new(),
-            vcpus: leak_slice(file.ncpus as usize, |i| Vcpu::new(host_cpu(i))),
+            vcpus: leak_slice(file.ncpus as usize, |i| {
+                Vcpu::new(host_cpu(i), options.tick_ns)
+            }),
             clock_offset: time::monotonic_ns().wrapping_sub(options.clock.monotonic_ns()),
             min_addr: number_in(c"/proc/sys/vm/mmap_min_addr")
                 .unwrap_or(0x1_0000)
@@ -142,6 +150,8 @@ impl SeccompEngine {
             .stack_size(128 << 10)
             .spawn(|| {
                 host_sys::signal::set_mask(u64::MAX);
+                // The machine must not run on for long when a part of it is dead.
+                task::hurry();
                 engine.watch();
             })
             .map_err(|_| Error::Host("start the watching thread", host_sys::Errno::EAGAIN))?;

@@ -3,6 +3,7 @@
 use super::mapper::Answer;
 use super::process::{Process, stub_state};
 use super::{Death, SeccompEngine};
+use crate::lock::HostLock;
 use crate::sysvec::{SysVec, leak};
 use crate::zygote::Zygote;
 use abi::Errno;
@@ -16,12 +17,11 @@ const IDLE_MAX: usize = 32;
 /// How many idle processes are looked at for one that the vCPU has used before.
 const LOOK: usize = 8;
 
-/// What the pool's lock guards. Lock order: pool, then a process's map lock.
+/// What the pool's lock guards. Lock order: pool, then the
+/// list of free slots or a process's map lock.
 pub(crate) struct Pool {
     pub(crate) zygote: Zygote,
     idle: SysVec<&'static Process>,
-    /// Slots that have been used and are free.
-    free: SysVec<&'static Process>,
     /// Slots used so far, the zygote's included.
     slots: u32,
     /// Process that is being made.
@@ -33,7 +33,6 @@ impl Pool {
         Pool {
             zygote,
             idle: SysVec::new(),
-            free: SysVec::new(),
             slots: 1,
             starting: None,
         }
@@ -41,11 +40,29 @@ impl Pool {
 }
 
 impl SeccompEngine {
-    /// An empty process for use on vCPU `cpu`.
+    /// An empty process for use on vCPU `cpu`, none of whose threads was spoilt by
+    /// the guest process before. All are looked at now: one that is found deaf
+    /// later, on another vCPU, would take an innocent process along.
     pub(crate) fn acquire(&'static self, cpu: u32) -> Result<&'static Process, Errno> {
+        loop {
+            let p = self.take(cpu)?;
+            let Some(frame) = self.frame.get() else {
+                // The very first one, from which the frame is learned.
+                return Ok(p);
+            };
+            if p.refresh(frame, self.proc_dir).is_ok() {
+                return Ok(p);
+            }
+            p.kill();
+            self.let_go(p);
+        }
+    }
+
+    /// An empty process, its threads as they were left.
+    fn take(&'static self, cpu: u32) -> Result<&'static Process, Errno> {
         let mut pool = self.pool.lock();
         let p = loop {
-            if let Some(p) = pool.take_idle(cpu) {
+            if let Some(p) = pool.take_idle(cpu, &self.free) {
                 break p;
             }
             if pool.starting.is_none() {
@@ -75,7 +92,9 @@ impl SeccompEngine {
     pub(crate) fn let_go(&'static self, p: &'static Process) {
         if p.let_go.fetch_add(1, SeqCst) == 1 {
             p.renew();
-            self.pool.lock().free.push(p);
+            // Not under the pool's lock: the watcher must not wait for one who holds that and
+            // waits for a process whose death only the watcher can tell.
+            self.free.lock().push(p);
         }
     }
 
@@ -96,7 +115,7 @@ impl SeccompEngine {
         if self.zygote_dead.load(SeqCst) || pool.zygote.wait(&self.zygote_dead) == Answer::Dead {
             return Err(Errno::EAGAIN);
         }
-        let p = match pool.free.pop() {
+        let p = match self.free.lock().pop() {
             Some(p) => p,
             None => {
                 if pool.slots >= super::shared::SLOTS {
@@ -138,7 +157,7 @@ impl SeccompEngine {
             pool.starting = None;
             self.starting.store(ptr::null_mut(), SeqCst);
             p.renew();
-            pool.free.push(p);
+            self.free.lock().push(p);
             return Err(Errno::EAGAIN);
         }
         p.set_pid(pool.zygote.last_child());
@@ -160,7 +179,7 @@ impl SeccompEngine {
         // Its end is the watcher's business.
         if p.let_go.fetch_add(1, SeqCst) == 1 {
             p.renew();
-            pool.free.push(p);
+            self.free.lock().push(p);
         }
         Err(Errno::EAGAIN)
     }
@@ -232,7 +251,11 @@ impl SeccompEngine {
 
 impl Pool {
     /// An idle process, preferably one that vCPU `cpu` has used before.
-    fn take_idle(&mut self, cpu: u32) -> Option<&'static Process> {
+    fn take_idle(
+        &mut self,
+        cpu: u32,
+        free: &HostLock<SysVec<&'static Process>>,
+    ) -> Option<&'static Process> {
         loop {
             let n = self.idle.len();
             let used = |p: &&'static Process| {
@@ -250,7 +273,7 @@ impl Pool {
             // Died while idle: nobody uses it, so this is the second owner.
             if p.let_go.fetch_add(1, SeqCst) == 1 {
                 p.renew();
-                self.free.push(p);
+                free.lock().push(p);
             }
         }
     }

@@ -435,24 +435,30 @@ impl Process {
         }
     }
 
-    /// Sends thread `cpu` once through our own frame: afterwards its mask and
-    /// alternate stack are ours, whatever its past.
-    pub(crate) fn make_round(
-        &self,
-        cpu: u32,
-        frame: &HostFrame,
-        proc_dir: i32,
-    ) -> Result<(), Gone> {
-        let s = &self.stubs[cpu as usize];
-        let area = self.area(cpu);
-        frame.aim_at_trap(area, stub::area(cpu));
-        let go = next_go(s);
-        self.let_thread_go(cpu, go);
-        // What it says may be its past's.
-        self.wake_thread(cpu);
-        self.wait_report(cpu, go, Some((Watchdog::for_round(), proc_dir)))?;
-        s.fs.store(u64::MAX, Relaxed);
-        s.gs.store(u64::MAX, Relaxed);
+    /// Sends each thread that another guest process has used once through our own
+    /// frame: afterwards its mask and alternate stack are ours, whatever its past.
+    /// Threads on other host CPUs make their rounds at the same time.
+    pub(crate) fn refresh(&self, frame: &HostFrame, proc_dir: i32) -> Result<(), Gone> {
+        let stale = || {
+            let all = (0..).zip(self.stubs);
+            all.filter(|(_, s)| s.stale.load(Relaxed))
+        };
+        for (cpu, s) in stale() {
+            frame.aim_at_trap(self.area(cpu), stub::area(cpu));
+            self.let_thread_go(cpu, next_go(s));
+            // What it says may be its past's.
+            self.wake_thread(cpu);
+        }
+        // What was mapped goes before any of them runs guest code; the rounds lead to
+        // none.
+        self.map.lock().settle(self)?;
+        for (cpu, s) in stale() {
+            let watchdog = Watchdog::for_round();
+            self.wait_report(cpu, s.go.load(Relaxed), Some((watchdog, proc_dir)))?;
+            s.fs.store(u64::MAX, Relaxed);
+            s.gs.store(u64::MAX, Relaxed);
+            s.stale.store(false, Relaxed);
+        }
         Ok(())
     }
 

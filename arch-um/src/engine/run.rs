@@ -69,7 +69,7 @@ impl SeccompEngine {
         }
     }
 
-    /// The space's process, with a thread for vCPU `id` whose past does not matter.
+    /// The space's process, with a thread for vCPU `id`.
     fn ready_thread(&'static self, space: &Space, id: u32) -> Result<(Use, &'static Stub), Gone> {
         let mut patience = REFUSED_NAPS;
         loop {
@@ -90,17 +90,7 @@ impl SeccompEngine {
                     Err(_) => return Err(Gone),
                 }
             }
-            if !s.stale.load(Relaxed) {
-                return Ok((held, s));
-            }
-            if p.make_round(id, self.frame(), self.proc_dir).is_ok() {
-                s.stale.store(false, Relaxed);
-                return Ok((held, s));
-            }
-            // A guest process before this one has spoilt it: take another.
-            // What was mapped comes back by page faults.
-            drop(held);
-            space.replace(p);
+            return Ok((held, s));
         }
     }
 

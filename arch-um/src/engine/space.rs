@@ -180,8 +180,9 @@ impl UserSpace for Space {
     }
 
     fn clear(&self) {
-        if !self.empty()
-            && let Some(p) = self.process()
+        let clean = self.empty();
+        if let Some(p) = self.process()
+            && !(clean && p.refresh(self.engine.frame(), self.engine.proc_dir).is_ok())
         {
             self.replace(p);
         }

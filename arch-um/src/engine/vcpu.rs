@@ -36,10 +36,12 @@ pub(crate) struct Vcpu {
     armed_ns: AtomicU64,
     block: AtomicPtr<CpuBlock>,
     clock_offset: AtomicU64,
+    /// See [`super::EngineOptions::tick_ns`].
+    tick_ns: u64,
 }
 
 impl Vcpu {
-    pub(crate) fn new(host_cpu: i32) -> Vcpu {
+    pub(crate) fn new(host_cpu: i32, tick_ns: u64) -> Vcpu {
         Vcpu {
             host_cpu,
             tid: AtomicI32::new(0),
@@ -47,6 +49,7 @@ impl Vcpu {
             armed_ns: AtomicU64::new(u64::MAX),
             block: AtomicPtr::new(ptr::null_mut()),
             clock_offset: AtomicU64::new(0),
+            tick_ns,
         }
     }
 
@@ -101,6 +104,9 @@ impl SeccompEngine {
         v.block.store(ptr::from_ref(block).cast_mut(), Relaxed);
         v.timer.store(timer.0, Relaxed);
         v.tid.store(tid, SeqCst);
+        if v.tick_ns > 0 {
+            v.arm(time::monotonic_ns() + v.tick_ns);
+        }
         signal::unblock(bit(libc::SIGALRM) | bit(ATTENTION));
         Ok(())
     }
@@ -237,6 +243,12 @@ fn clock_interrupt(v: &Vcpu) {
     let Some(block) = (unsafe { v.block.load(Relaxed).as_ref() }) else {
         return;
     };
+    if v.tick_ns > 0 {
+        if block.mode.load(SeqCst) != mode::IDLE {
+            block.pending.fetch_or(IRQ_TIMER, SeqCst);
+        }
+        v.arm(time::monotonic_ns() + v.tick_ns);
+    }
     let deadline = block.deadline.load(SeqCst);
     if deadline == u64::MAX {
         return;

@@ -15,6 +15,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("hostile_alternate_stack", foreign_altstack),
     ("hostile_parks_itself", parks_itself),
     ("hostile_spoils_the_process", spoils),
+    ("hostile_spoils_a_thread_of_another_cpu", spoils_elsewhere),
     ("hostile_sibling_scribbles", scribbles),
     ("hostile_forged_reports_and_flush", forged_reports),
     ("hostile_calls_from_everywhere", calls),
@@ -212,6 +213,72 @@ fn spoils() {
             check(m);
         }
     }
+}
+
+/// The same on vCPU 1. The next guest process starts on vCPU 0 and comes to vCPU 1
+/// while it runs: it must not die of what was done there before.
+fn spoils_elsewhere() {
+    let m = Machine::new(2);
+    type Job = Box<dyn FnOnce() + Send>;
+    let (to_other, jobs) = std::sync::mpsc::channel::<Job>();
+    m.start(1, move || jobs.into_iter().for_each(|j| j()));
+    let on_other = |job: Job| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let job = move || {
+            job();
+            tell.send(()).unwrap();
+        };
+        to_other.send(Box::new(job)).unwrap();
+        told
+    };
+    let park = find(&[0x8b, 0x17]);
+    let area1 = AREA0 + AREA;
+    for _ in 0..3 {
+        let (space, mut cx, _) = m.program(code::syscalls());
+        assert_eq!(m.run(&space, &mut cx), Trap::Syscall);
+        let (text, data) = (m.frames(1), m.frames(4));
+        write(text, 0, code::spoil());
+        map(&*space, TEXT + 0x1000, 1, text, RX);
+        map(&*space, DATA + 0x8000, 4, data, RW);
+        let mut cx = UserContext::new();
+        let regs = [(RIP, park), (RDI, area1 + PARK), (RBP, 77)];
+        forge(&mut cx, data, &regs, EVERYTHING, DATA);
+        cx.gp[RSP] = DATA + 0x9008;
+        cx.gp[RSI] = area1;
+        cx.gp[RDI] = area1 + REPORT;
+        cx.gp[RDX] = 0;
+        cx.gp[RAX] = sigreturn();
+        cx.gp[RIP] = TEXT + 0x1000;
+        let same = space.clone();
+        let done = on_other(Box::new(move || {
+            m.engine.set_timer(m.cpus[1], Some(m.now() + 5_000_000));
+            println!("spoiled: {:?}", m.run_on(1, &same, &mut cx));
+            m.cpus[1].take_pending();
+        }));
+        done.recv().unwrap();
+        drop(space);
+        for _ in 0..3 {
+            let (space, mut cx, data) = m.program(code::count());
+            let mut other = UserContext::new();
+            other.gp = cx.gp;
+            (cx.gp[RDI], other.gp[RDI]) = (DATA, DATA + 0x1000);
+            let same = space.clone();
+            m.engine.set_timer(m.cpus[0], Some(m.now() + 20_000_000));
+            let done = on_other(Box::new(move || {
+                while word(data, 0).load(Ordering::SeqCst) == 0 {
+                    std::thread::yield_now();
+                }
+                m.engine.set_timer(m.cpus[1], Some(m.now() + 5_000_000));
+                assert_eq!(m.run_on(1, &same, &mut other), Trap::Interrupt);
+                m.cpus[1].take_pending();
+            }));
+            assert_eq!(m.run(&space, &mut cx), Trap::Interrupt);
+            m.cpus[0].take_pending();
+            done.recv().expect("the other vCPU's guest has lived");
+        }
+    }
+    assert_eq!(DIED.load(Ordering::SeqCst), -1);
+    check(m);
 }
 
 fn scribbles() {

@@ -77,6 +77,7 @@ impl Machine {
         let options = EngineOptions {
             pin: std::env::var_os("NOPIN").is_none(),
             pool: 2,
+            tick_ns: 0,
             frames: FRAMES,
             clock: &CLOCK,
             machine_died: died,

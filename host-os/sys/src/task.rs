@@ -132,6 +132,41 @@ pub fn set_affinity(tid: i32, set: &CpuSet) -> Result {
     Ok(())
 }
 
+/// Asks the host to run this thread soon after it becomes ready: with the
+/// shortest time slice (Linux 6.12 and later), which brings its turn forward, and the
+/// best nice value if that is allowed. For threads that do little.
+pub fn hurry() {
+    #[repr(C)]
+    struct Attr {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime_ns: u64,
+        deadline_ns: u64,
+        period_ns: u64,
+    }
+    let mut attr = Attr {
+        size: size_of::<Attr>() as u32,
+        policy: libc::SCHED_OTHER as u32,
+        flags: 0,
+        nice: -20,
+        priority: 0,
+        runtime_ns: 100_000,
+        deadline_ns: 0,
+        period_ns: 0,
+    };
+    for nice in [-20, 0] {
+        attr.nice = nice;
+        // SAFETY: reads the structure. A host that refuses leaves things as they are.
+        let done = unsafe { call3(libc::SYS_sched_setattr, 0, &raw const attr as usize, 0) };
+        if done.is_ok() {
+            return;
+        }
+    }
+}
+
 /// prctl(2) with a number as its argument.
 ///
 /// # Safety
