@@ -72,7 +72,8 @@ pub struct RunArgs {
     /// writable unless `:ro` is given. Repeatable.
     #[arg(long, value_name = "HOST[:GUEST][:ro]")]
     pub bind: Vec<OsString>,
-    /// Working directory in the guest [default: the caller's].
+    /// Working directory in the guest; must exist there [default: the caller's, or / if
+    /// that does not].
     #[arg(long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
     /// Set a variable, or pass the caller's on. Repeatable.
@@ -106,6 +107,9 @@ pub struct RunArgs {
     /// Print the guest's system calls on stderr.
     #[arg(long)]
     pub strace: bool,
+    /// For tests: a clock interrupt every N microseconds, due or not.
+    #[arg(long, hide = true, value_name = "N", default_value_t = 0)]
+    pub tick_us: u32,
     /// Command to run, and its arguments.
     #[arg(required = true, value_name = "CMD", trailing_var_arg = true)]
     pub command: Vec<OsString>,

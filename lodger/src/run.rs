@@ -53,6 +53,7 @@ pub fn run(args: RunArgs, signal_mask: u64, closed: [bool; 3]) -> ! {
             },
             None => cwd.into_os_string().into_vec(),
         },
+        cwd_required: args.workdir.is_some(),
         uid: who.uid,
         gid: who.gid,
         groups: who.groups,
@@ -83,6 +84,7 @@ pub fn run(args: RunArgs, signal_mask: u64, closed: [bool; 3]) -> ! {
             memory,
             devs,
             trees,
+            tick_ns: u64::from(args.tick_us) * 1000,
         },
         params,
     )

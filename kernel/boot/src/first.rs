@@ -36,14 +36,14 @@ fn bring_up(cx: &Ctx, params: BootParams) -> Result<i32, String> {
     let cred = Arc::new(identity(&params));
     let fs = mounts::context(k.mounts());
     fs.set_umask(params.umask);
-    let cwd = params.cwd;
+    let (cwd, required) = (params.cwd, params.cwd_required);
     let program = FirstProgram {
         argv: params.argv,
         envp: params.envp,
         cred,
         fs,
         files: FdTable::new(),
-        setup: Box::new(move |cx: &Ctx| set_up(cx, &cwd)),
+        setup: Box::new(move |cx: &Ctx| set_up(cx, &cwd, required)),
     };
     start::spawn_first(k, program).map_err(|e| format!("cannot start the command: {e}"))
 }
@@ -60,25 +60,33 @@ fn await_end(cx: &Ctx, pid: i32) -> i32 {
     }
 }
 
-/// In the command's process, before it becomes the program.
-fn set_up(cx: &Ctx, cwd: &[u8]) {
+/// In the command's process, before it becomes the program. False: it cannot.
+fn set_up(cx: &Ctx, cwd: &[u8], required: bool) -> bool {
     if let Err(e) = tty::open_streams(cx) {
         let why = format!("cannot open the standard streams: {e}");
         cx.kernel().platform.log(LogLevel::Error, &why);
         let _ = exit::exit_group(cx, FAILED >> 8);
-        return;
+        return false;
     }
     let dir = cx
         .walk(task::ctx::AT_FDCWD)
         .and_then(|w| w.lookup(cwd, WalkFlags::FOLLOW | WalkFlags::DIRECTORY));
     match dir {
         Ok(dir) => cx.fs().set_cwd(dir),
+        Err(e) if required => {
+            let dir = String::from_utf8_lossy(cwd);
+            let text = format!("--workdir {dir}: cannot change to it: {e}");
+            cx.kernel().log(LogLevel::Error, text);
+            let _ = exit::exit_group(cx, FAILED >> 8);
+            return false;
+        }
         Err(e) => {
             let dir = String::from_utf8_lossy(cwd);
             let text = format!("working directory {dir}: {e}; starting in /");
             cx.kernel().log(LogLevel::Warn, text);
         }
     }
+    true
 }
 
 fn identity(params: &BootParams) -> Cred {

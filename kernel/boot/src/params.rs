@@ -21,8 +21,10 @@ pub struct BootParams {
     pub argv: Vec<Vec<u8>>,
     /// Its environment, `NAME=value`.
     pub envp: Vec<Vec<u8>>,
-    /// Its working directory in the guest; `/` if it does not exist.
+    /// Its working directory in the guest.
     pub cwd: Vec<u8>,
+    /// A missing working directory ends the machine; else the command starts in `/`.
+    pub cwd_required: bool,
     /// User of the first program.
     pub uid: u32,
     /// Group of the first program.

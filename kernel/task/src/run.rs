@@ -76,6 +76,9 @@ pub(crate) extern "C" fn idle_entry(_arg: usize) -> ! {
     sched::idle_loop(current().kernel)
 }
 
+/// Code of SIGBUS: no memory behind the address.
+const BUS_ADRERR: i32 = 2;
+
 /// What the loop keeps from one trap to the next.
 struct Space {
     mm: Arc<Mm>,
@@ -118,6 +121,15 @@ fn user_loop(task: &'static Task) {
                 }
             }
             Trap::PageFault { addr, access } => page_fault(task, &sp.mm, addr, access),
+            // Every page that a program can reach has its frame: it is the host that has no
+            // room for this one. If it still has none, the machine ends here; else
+            // the program tries again.
+            Trap::Exception {
+                signo: SIGBUS,
+                code: BUS_ADRERR,
+                addr,
+                ..
+            } if sp.mm.touch(addr) => {}
             Trap::Exception {
                 signo, code, addr, ..
             } => signal::force(task, SigInfo::fault(signo, code, addr)),
@@ -200,7 +212,7 @@ fn page_fault(task: &'static Task, mm: &Mm, addr: u64, access: Prot) {
             task.minflt.fetch_add(1, Ordering::Relaxed);
         }
         Err(FaultError::Segv(code)) => signal::force(task, SigInfo::fault(SIGSEGV, code, addr)),
-        Err(FaultError::Bus) => signal::force(task, SigInfo::fault(SIGBUS, 2, addr)),
+        Err(FaultError::Bus) => signal::force(task, SigInfo::fault(SIGBUS, BUS_ADRERR, addr)),
         Err(FaultError::Oom) => signal::kill_process(&task.process, SIGKILL),
     }
 }

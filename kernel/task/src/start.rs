@@ -104,8 +104,9 @@ pub struct FirstProgram {
     pub fs: Arc<FsContext>,
     /// Descriptors 0 to 2.
     pub files: Arc<FdTable>,
-    /// Called in the new process before it becomes the program (controlling terminal).
-    pub setup: Box<dyn FnOnce(&crate::Ctx) + Send + Sync>,
+    /// Called in the new process before it becomes the program (controlling
+    /// terminal). False: it has ended the process instead.
+    pub setup: Box<dyn FnOnce(&crate::Ctx) -> bool + Send + Sync>,
 }
 
 /// Starts a thread of the kernel as a process of its own (a child of pid 1).
@@ -132,8 +133,9 @@ pub fn spawn_first(kernel: &'static Kernel, program: FirstProgram) -> Result<i32
     } = program;
     let body = move || {
         let cx = crate::Ctx::current();
-        setup(&cx);
-        exec::first::run(&cx, argv, envp);
+        if setup(&cx) {
+            exec::first::run(&cx, argv, envp);
+        }
     };
     let t = kernel_process(kernel, b"lodger", Some(fs), Some(files), body)?;
     t.set_cred(cred);

@@ -223,6 +223,22 @@ impl Mm {
             .then(|| frame::word(pte.pfn(), (addr & (PAGE - 1)) as usize).load(Acquire))
     }
 
+    /// Touches the frame of the page at `addr`, if the guest has one there. When the
+    /// host cannot store the frame, this is where it becomes known.
+    pub fn touch(&self, addr: u64) -> bool {
+        let pt = self.pt.lock();
+        match pt.get(addr & !(PAGE - 1)) {
+            Some(pte) if addr < USER_END => {
+                // A store of what is there; adding nothing may be left out by the compiler.
+                let w = frame::word(pte.pfn(), 0);
+                let old = w.load(Acquire);
+                let _ = w.compare_exchange(old, old, SeqCst, SeqCst);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// As [`Mm::update_u32`] without faulting or sleeping, as [`Mm::peek_u32`]; `None` if the word is not
     /// resident and writable: call [`Mm::update_u32`] first and try again.
     pub fn try_update_u32(&self, addr: u64, f: &mut dyn FnMut(u32) -> Option<u32>) -> Option<u32> {

@@ -72,14 +72,21 @@ fn find_and_exec(cx: &Ctx, name: &[u8], argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) 
     Err(error)
 }
 
-/// A file that is neither a program nor a script with a `#!` line is given to the shell.
+/// A file that is neither a program nor a script with a `#!` line is given to the
+/// shell, unless it is a program that is damaged or for other machines.
 fn try_exec(cx: &Ctx, path: &[u8], argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> Result {
     match exec_kernel(cx, path, argv.clone(), envp.clone()) {
-        Err(Errno::ENOEXEC) => {
+        Err(Errno::ENOEXEC) if !starts_as_elf(cx, path) => {
             let mut shell = alloc::vec![b"/bin/sh".to_vec(), path.to_vec()];
             shell.extend(argv.into_iter().skip(1));
             exec_kernel(cx, b"/bin/sh", shell, envp)
         }
         r => r,
     }
+}
+
+/// Whether the file at `path` claims to be a program in ELF.
+fn starts_as_elf(cx: &Ctx, path: &[u8]) -> bool {
+    let head = super::open(cx, crate::ctx::AT_FDCWD, path, 0).and_then(|f| super::head(&f));
+    head.is_ok_and(|h| h.starts_with(b"\x7fELF"))
 }
