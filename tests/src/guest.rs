@@ -13,6 +13,19 @@ pub struct Form {
     pub user: bool,
     /// vCPUs of the machine; 0 on the host.
     pub cpus: u32,
+    /// Microseconds between clock interrupts; 0 = as they are due.
+    pub tick_us: u32,
+}
+
+impl Form {
+    /// The same on the host.
+    pub fn on_host(self) -> Form {
+        Form {
+            cpus: 0,
+            tick_us: 0,
+            ..self
+        }
+    }
 }
 
 /// Output and status of one test.
@@ -39,6 +52,9 @@ fn options(form: Form) -> Run {
     } else {
         let cpus = form.cpus.to_string();
         let mut o = vec!["--cpus".to_string(), cpus];
+        if form.tick_us > 0 {
+            o.extend(["--tick-us".to_string(), form.tick_us.to_string()]);
+        }
         if !crate::is_root() {
             // SAFETY: no arguments, cannot fail.
             let (u, g) = unsafe { (libc::getuid(), libc::getgid()) };
@@ -60,9 +76,14 @@ pub fn run(form: Form, names: &[String]) -> HashMap<String, Text> {
     let mut done = HashMap::new();
     let mut todo: Vec<String> = names.to_vec();
     while !todo.is_empty() {
-        let limit = 30 + 25 * todo.len().min(12) as u64;
+        let slow = if form.tick_us > 0 { 3 } else { 1 };
+        let limit = 30 + slow * 25 * todo.len().min(12) as u64;
         let out = options(form)
-            .args(["--limit", "20", "--batch"])
+            .args([
+                "--limit",
+                if form.tick_us > 0 { "60" } else { "20" },
+                "--batch",
+            ])
             .args(&todo)
             .limit(limit)
             .run();

@@ -5,17 +5,21 @@
 //! - [`machine`]: one run of a command in its own session, with everything it started.
 //! - [`procs`]: which processes belong to such a run, read from `/proc`.
 //! - [`guest`]: batches of guest tests, on the host or in a machine.
+//! - [`host`]: what a machine must not change.
 //! - [`known`]: known failures, one list per suite.
 //! - [`pty`]: drives an interactive program, as expect(1) does.
+//! - [`sentry`]: which host calls guests get through.
 //!
 //! The long forms of the tests run when `LODGER_LONG` is set; `LODGER_BIN` names another binary to test.
 
 pub mod build;
 pub mod guest;
+pub mod host;
 pub mod known;
 pub mod machine;
 pub mod procs;
 pub mod pty;
+pub mod sentry;
 
 /// Whether the long forms are wanted.
 pub fn long() -> bool {

@@ -4,7 +4,7 @@
 //! what the run leaves behind either still has that session, was seen below the
 //! run while it lived, or becomes a child of ours.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// One process as `/proc/PID/stat` shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,7 +21,33 @@ pub struct Proc {
     pub start: u64,
     /// State letter.
     pub state: char,
+    /// It is on its way out (`PF_EXITING`).
+    pub exiting: bool,
 }
+
+impl Proc {
+    /// Whether it can run any more code of its own: it has not ended, is not about to,
+    /// and has no SIGKILL waiting, which no thread outruns.
+    pub fn can_run(&self) -> bool {
+        !matches!(self.state, 'Z' | 'X') && !self.exiting && !is_killed(self.pid)
+    }
+}
+
+/// Whether SIGKILL has been sent to the process.
+fn is_killed(pid: i32) -> bool {
+    const KILL: u64 = 1 << (libc::SIGKILL - 1);
+    let Ok(s) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return true;
+    };
+    let pending = |l: &str| {
+        let mask = l.strip_prefix("SigPnd:").or(l.strip_prefix("ShdPnd:"));
+        mask.is_some_and(|m| u64::from_str_radix(m.trim(), 16).unwrap_or(0) & KILL != 0)
+    };
+    s.lines().any(pending)
+}
+
+/// Flag of a process on its way out, in the host's `stat` files.
+const PF_EXITING: u32 = 4;
 
 /// Makes this process the parent of orphans below it.
 pub fn become_subreaper() {
@@ -40,6 +66,7 @@ pub fn read(pid: i32) -> Option<Proc> {
         pgid: f.get(2)?.parse().ok()?,
         sid: f.get(3)?.parse().ok()?,
         start: f.get(19)?.parse().ok()?,
+        exiting: f.get(6)?.parse::<u32>().ok()? & PF_EXITING != 0,
     })
 }
 
@@ -58,6 +85,8 @@ pub fn all() -> Vec<Proc> {
 pub struct Tree {
     root: i32,
     seen: HashMap<i32, u64>,
+    /// Sessions that processes of the run have made.
+    sessions: HashSet<i32>,
 }
 
 impl Tree {
@@ -66,6 +95,7 @@ impl Tree {
         Tree {
             root,
             seen: HashMap::new(),
+            sessions: HashSet::new(),
         }
     }
 
@@ -78,11 +108,13 @@ impl Tree {
             for p in &all {
                 let known = self.seen.get(&p.pid) == Some(&p.start);
                 let below = found.iter().any(|f| f.pid == p.ppid);
-                if (known || below || p.sid == self.root || p.pid == self.root)
-                    && !found.contains(p)
-                {
+                let session = p.sid == self.root || self.sessions.contains(&p.sid);
+                if (known || below || session || p.pid == self.root) && !found.contains(p) {
                     found.push(*p);
                     self.seen.insert(p.pid, p.start);
+                    if p.sid == p.pid {
+                        self.sessions.insert(p.sid);
+                    }
                 }
             }
             if found.len() == before {
@@ -98,6 +130,11 @@ impl Tree {
             .into_iter()
             .filter(|p| p.pid != root && p.state != 'Z' && p.state != 'X')
             .collect()
+    }
+
+    /// Those, the first process included, that can still run code.
+    pub fn can_run(&mut self) -> Vec<Proc> {
+        self.look().into_iter().filter(Proc::can_run).collect()
     }
 
     /// Kills everything, by id, until nothing is left; collects adopted zombies.

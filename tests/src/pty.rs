@@ -20,6 +20,8 @@ pub struct Pty {
     pub tree: Tree,
     /// What came out and was not matched yet.
     pub unread: String,
+    /// The terminal's settings before the program started.
+    pub before: Vec<u8>,
 }
 
 impl Pty {
@@ -47,6 +49,7 @@ impl Pty {
         let (master, slave) = unsafe { (File::from_raw_fd(m), File::from_raw_fd(s)) };
         // SAFETY: sets a flag on a descriptor of ours.
         unsafe { libc::fcntl(m, libc::F_SETFD, libc::FD_CLOEXEC) };
+        let before = settings(&slave);
         let end = || Stdio::from(slave.try_clone().expect("dup of the terminal"));
         let c = run.raw();
         c.stdin(end())
@@ -71,6 +74,7 @@ impl Pty {
             child,
             tree,
             unread: String::new(),
+            before,
         }
     }
 
@@ -128,15 +132,17 @@ impl Pty {
         unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, &size) };
     }
 
-    /// The terminal's modes, comparable.
-    pub fn modes(&self) -> (u32, u32, u32, u32) {
-        // SAFETY: plain data, filled by the call.
-        let t = unsafe {
-            let mut t: libc::termios = std::mem::zeroed();
-            libc::tcgetattr(self.slave.as_raw_fd(), &mut t);
-            t
-        };
-        (t.c_iflag, t.c_oflag, t.c_cflag, t.c_lflag)
+    /// All of the terminal's settings.
+    pub fn settings(&self) -> Vec<u8> {
+        settings(&self.slave)
+    }
+
+    /// Reads what comes for `ms` milliseconds, without waiting for anything.
+    pub fn drain(&mut self, ms: u64) {
+        let end = Instant::now() + Duration::from_millis(ms);
+        while Instant::now() < end {
+            self.pull(5);
+        }
     }
 
     /// Waits for the end of the program.
@@ -150,6 +156,20 @@ impl Pty {
         }
         None
     }
+}
+
+fn settings(terminal: &File) -> Vec<u8> {
+    // SAFETY: plain data, filled by the call.
+    let t = unsafe {
+        let mut t: libc::termios = std::mem::zeroed();
+        libc::tcgetattr(terminal.as_raw_fd(), &mut t);
+        t
+    };
+    let flags = [
+        t.c_iflag, t.c_oflag, t.c_cflag, t.c_lflag, t.c_ispeed, t.c_ospeed,
+    ];
+    let flags = flags.into_iter().flat_map(u32::to_ne_bytes);
+    flags.chain([t.c_line]).chain(t.c_cc).collect()
 }
 
 impl Drop for Pty {

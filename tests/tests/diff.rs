@@ -1,6 +1,8 @@
 //! The differential runner: every guest test prints the same on the host's Linux
 //! and in a machine.
 //!
+//! Some families also run in a storm of clock interrupts: one every 50 µs.
+//!
 //! Names are `FORM/FAMILY::TEST`; `cargo test --test diff -- file::` runs one family,
 //! `-- host/` only the host's side (each test passes there twice with the same text).
 
@@ -26,7 +28,7 @@ impl Results {
             b.entry((form, family.clone(), round)).or_default().clone()
         };
         let all = cell.get_or_init(|| {
-            let key = (Form { cpus: 0, ..form }, family.clone());
+            let key = (form.on_host(), family.clone());
             guest::run(form, self.wanted.get(&key).map_or(&[], |v| v))
         });
         all.get(name).cloned().unwrap_or(Text {
@@ -36,6 +38,10 @@ impl Results {
     }
 }
 
+/// Time between clock interrupts in a storm of them, and what is run under one.
+const STORM_US: u32 = 50;
+const STORM: [&str; 6] = ["signal", "process", "futex", "threads", "pipe", "mmap"];
+
 fn label(f: Form) -> String {
     let link = if f.link == Link::Static {
         "static"
@@ -43,7 +49,9 @@ fn label(f: Form) -> String {
         "dynamic"
     };
     let user = if f.user { "user" } else { "root" };
-    if f.cpus == 0 {
+    if f.tick_us > 0 {
+        format!("storm-cpus{}-{link}-{user}", f.cpus)
+    } else if f.cpus == 0 {
         format!("host-{link}-{user}")
     } else {
         format!("cpus{}-{link}-{user}", f.cpus)
@@ -51,12 +59,22 @@ fn label(f: Form) -> String {
 }
 
 fn forms() -> Vec<Form> {
-    let f = |link, user, cpus| Form { link, user, cpus };
+    let f = |link, user, cpus| Form {
+        link,
+        user,
+        cpus,
+        tick_us: 0,
+    };
+    let storm = |link, user| Form {
+        tick_us: STORM_US,
+        ..f(link, user, 2)
+    };
     let all = if lodger_tests::long() {
         let mut v = vec![];
         for link in [Link::Static, Link::Dynamic] {
             for user in [false, true] {
                 v.extend([1, 2].map(|cpus| f(link, user, cpus)));
+                v.push(storm(link, user));
             }
         }
         v
@@ -66,6 +84,7 @@ fn forms() -> Vec<Form> {
             f(Link::Dynamic, false, 2),
             f(Link::Static, true, 2),
             f(Link::Dynamic, true, 1),
+            storm(Link::Static, true),
         ]
     };
     all.into_iter()
@@ -96,7 +115,7 @@ fn main() {
     let mut plan: Vec<(String, Form, String)> = vec![];
     let mut host: Vec<Form> = vec![];
     for &form in &forms {
-        let h = Form { cpus: 0, ..form };
+        let h = form.on_host();
         if !host.contains(&h) {
             host.push(h);
         }
@@ -106,11 +125,13 @@ fn main() {
     } else {
         forms.clone()
     }) {
-        for n in &names {
+        let calm =
+            |n: &str| form.tick_us == 0 || STORM.contains(&n.split("::").next().unwrap_or(""));
+        for n in names.iter().filter(|n| calm(n)) {
             let full = format!("{}/{n}", label(form));
             if selected(&args, &full) {
                 let key = (
-                    Form { cpus: 0, ..form },
+                    form.on_host(),
                     n.split("::").next().unwrap_or("").to_string(),
                 );
                 let wanted = results.wanted.entry(key).or_default();
@@ -137,7 +158,7 @@ fn main() {
         .map(|(full, form, name)| {
             let (results, known) = (results.clone(), known.clone());
             Trial::test(full.clone(), move || {
-                let host = results.get(Form { cpus: 0, ..form }, &name, 0);
+                let host = results.get(form.on_host(), &name, 0);
                 let r = if form.cpus == 0 {
                     if host.end == "exit 0" {
                         Ok(())

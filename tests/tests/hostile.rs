@@ -1,12 +1,15 @@
 //! Hostile guest programs: jumps into the engine's part of a user process, forged
 //! frames, altered words, odd instructions, exhausted resources. A
 //! guest process may die of it; the machine lives, runs another program
-//! afterwards, and the host notices nothing.
+//! afterwards, and the host notices nothing: every host call that the engine would
+//! let a guest make, other than its own few, is reported by the host ([`sentry`]).
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use lodger_tests::build::{Link, guest};
 use lodger_tests::known::Known;
 use lodger_tests::machine::Run;
+use lodger_tests::sentry::{self, Sites};
+use std::time::Duration;
 
 /// What an escaped host call of the attack program would create.
 const CANARY: &str = "/tmp/lodger-escaped";
@@ -19,12 +22,21 @@ fn survives(options: &[&str], tool: &str, limit: u64, done: &str) -> Result<(), 
     let script = format!(
         "\"$0\" --tool {tool}; echo status $?; \"$0\" --run process::exec_loop; echo alive"
     );
-    let out = Run::lodger(options)
+    let mut run = Run::lodger(options)
         .args(["--", "/bin/sh", "-c", &script])
         .arg(guest(Link::Static))
-        .limit(limit)
-        .run();
+        .limit(limit);
+    let watched = sentry::watch(&mut run, sites()).map_err(|e| e.to_string())?;
+    let out = run.run();
     let text = out.out();
+    let seen = watched.recv_timeout(Duration::from_secs(10));
+    let seen = seen.map_err(|_| "no report about host calls")?;
+    if !seen.escapes.is_empty() {
+        return Err(format!("host calls of guests: {:x?}\n{text}", seen.escapes).into());
+    }
+    if seen.lists == 0 {
+        return Err("the watch over host calls has seen nothing".into());
+    }
     let problem = if out.status.is_none() {
         "the machine hangs".to_string()
     } else if out.code() != 0 {
@@ -42,6 +54,42 @@ fn survives(options: &[&str], tool: &str, limit: u64, done: &str) -> Result<(), 
         return Ok(());
     };
     Err(format!("{problem}\n{text}\n{}", out.err_tail()).into())
+}
+
+/// Where the engine calls the host, by the order of the calls in its code.
+fn sites() -> Sites {
+    let (base, code) = arch_um::stub_code();
+    let calls = code
+        .windows(2)
+        .enumerate()
+        .filter(|(_, w)| *w == [0x0f, 0x05]);
+    let behind: Vec<u64> = calls.map(|(i, _)| base + i as u64 + 2).collect();
+    let [interpret, mapper, wake, wait, sigreturn] = behind[..] else {
+        panic!("other calls than expected: {behind:x?}");
+    };
+    Sites {
+        region: (STUB.start, STUB.end),
+        interpret,
+        mapper,
+        wake,
+        wait,
+        sigreturn,
+    }
+}
+
+/// The watch over host calls sees one, if nobody stops it: the probe on the bare host.
+fn sentry_sees() -> Result<(), Failed> {
+    let mut run = Run::command(guest(Link::Static)).args(["--tool", "attack", "probe"]);
+    let watched = sentry::watch(&mut run, sites()).map_err(|e| e.to_string())?;
+    let out = run.run();
+    let seen = watched.recv_timeout(Duration::from_secs(10));
+    let seen = seen.map_err(|_| "no report")?;
+    // Each of the first calls, none of which the host has carried out.
+    let numbers: Vec<i32> = seen.escapes.iter().map(|e| e.nr).collect();
+    if numbers.starts_with(&[0, 1, 2, 3]) && out.out().contains("came to the end") {
+        return Ok(());
+    }
+    Err(format!("{:x?}\n{}{}", seen.escapes, out.out(), out.err_tail()).into())
 }
 
 fn attack(kind: &str, cpus: &str) -> Result<(), Failed> {
@@ -80,7 +128,8 @@ fn main() {
         });
         trials.push(t.with_ignored_flag(off));
     };
-    for kind in ["jumps", "scribble", "oddities", "exhaust"] {
+    add("the watch sees host calls".into(), Box::new(sentry_sees));
+    for kind in ["probe", "jumps", "scribble", "oddities", "exhaust"] {
         for cpus in ["1", "2"] {
             add(
                 format!("{kind}, cpus {cpus}"),

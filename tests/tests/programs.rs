@@ -335,7 +335,6 @@ fn restored(how: i32) -> Result<(), Failed> {
         24,
         80,
     );
-    let before = p.modes();
     p.expect("ready", 20)?;
     // SAFETY: signals the program that this test started.
     unsafe { libc::kill(p.child.id() as i32, how) };
@@ -345,8 +344,9 @@ fn restored(how: i32) -> Result<(), Failed> {
     if left > 0 {
         return Err(format!("{left} processes left").into());
     }
-    if p.modes() != before {
-        return Err(format!("terminal modes {before:?} before, {:?} after", p.modes()).into());
+    let (before, now) = (&p.before, p.settings());
+    if now != *before {
+        return Err(format!("terminal settings {before:?} before, {now:?} after").into());
     }
     Ok(())
 }

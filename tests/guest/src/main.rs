@@ -95,9 +95,11 @@ const TOOLS: &[(&str, fn(&[String]) -> i32)] = &[
     ("echo-args", common::echo_args),
     ("exit", common::exit_with),
     ("fuzz", stress::fuzz::main),
+    ("busy", stress::busy::main),
     ("hog", stress::hog::main),
     ("forks", stress::forks::main),
     ("spin", stress::spin::main),
+    ("storm", stress::storm::main),
     ("attack", stress::attack::main),
 ];
 

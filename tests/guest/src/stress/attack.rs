@@ -363,6 +363,70 @@ fn oddities(base: u64, t: &mut Tally) {
     }));
 }
 
+/// Calls of all kinds from a page of low addresses: native numbers, those of x32 (bit 30),
+/// those that hosts let past filters, 32-bit ones, the legacy page of calls.
+fn probe(t: &mut Tally) {
+    let at = 0x1000_0000u64;
+    let m = sys!(mmap(
+        at as *mut _,
+        4096,
+        PROT_READ | PROT_WRITE | PROT_EXEC,
+        MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS,
+        -1,
+        0
+    ));
+    m.v();
+    let code: [&[u8]; 3] = [
+        &[0x0f, 0x05, 0xc3],             // syscall; ret
+        &[0xcd, 0x80, 0xc3],             // int 0x80; ret
+        &[0x0f, 0x34, 0x0f, 0x0b, 0xc3], // sysenter; ud2
+    ];
+    for (i, c) in code.iter().enumerate() {
+        let to = (at as usize + 64 * i) as *mut u8;
+        unsafe { to.copy_from_nonoverlapping(c.as_ptr(), c.len()) };
+    }
+    let call = |entry: u64, nr: u64| -> i64 {
+        let r: i64;
+        unsafe {
+            asm!("call {e}", e = in(reg) entry, inlateout("rax") nr as i64 => r,
+                in("rdi") 0u64, in("rsi") 0u64, in("rdx") 0u64, in("r10") 0u64,
+                out("rcx") _, out("r11") _)
+        };
+        r
+    };
+    let numbers = (0..470u64)
+        .filter(|n| ![15, 56, 57, 58, 60, 231, 34].contains(n))
+        .chain([39])
+        .chain(
+            (0..560)
+                .map(|n| n | 0x4000_0000)
+                .filter(|n| n & 0xfff != 15),
+        )
+        .chain([1 << 31, 1 << 32, (1 << 32) | 39, u64::MAX, u64::MAX >> 1]);
+    for nr in numbers {
+        t.add(attempt(300, || {
+            call(at, nr);
+            0
+        }));
+    }
+    for nr in (0..450).filter(|n| ![1, 2, 119, 120, 173, 190, 252, 29].contains(n)) {
+        t.add(attempt(300, || {
+            call(at + 64, nr);
+            0
+        }));
+    }
+    t.add(attempt(300, || {
+        call(at + 128, 20);
+        0
+    }));
+    for page in [0, 0x400, 0x800, 0xc00, 2] {
+        t.add(attempt(300, || {
+            call(0xffff_ffff_ff60_0000 + page, 39);
+            0
+        }));
+    }
+}
+
 /// Uses up what the host may have little of: descriptors, mappings, processes.
 fn exhaust(t: &mut Tally) {
     t.add(attempt(20_000, || {
@@ -421,6 +485,7 @@ pub fn main(args: &[String]) -> i32 {
     let (base, end, step) = (hex(1), hex(2), hex(3).max(1));
     let mut t = Tally(Default::default());
     match args.first().map_or("", |s| s.as_str()) {
+        "probe" => probe(&mut t),
         "jumps" => jumps(base, end, step, &mut t),
         "scribble" => scribble(base, end, &mut t),
         "oddities" => oddities(base, &mut t),
