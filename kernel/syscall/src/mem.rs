@@ -7,6 +7,7 @@ use crate::flags::{
 };
 use abi::{Errno, Result};
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 use hal::{PAGE_SIZE, Prot};
 use mm::Mm;
 use mm::aspace::{Backing, Fixed, MapRequest, VmFlags};
@@ -444,12 +445,31 @@ pub fn sys_membarrier(cx: &Ctx, cmd: MembarrierCmd, flags: u32, _cpu: i32) -> Re
     if flags != 0 {
         return Err(Errno::EINVAL);
     }
+    let mm = cx.mm();
+    let register = |what: i32| {
+        mm.membarrier.fetch_or(what as u32, Ordering::AcqRel);
+        Ok(0)
+    };
     match cmd.0 {
         C::MEMBARRIER_CMD_QUERY => Ok(C::MEMBARRIER_CMD_GLOBAL
+            | C::MEMBARRIER_CMD_GLOBAL_EXPEDITED
+            | C::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED
             | C::MEMBARRIER_CMD_PRIVATE_EXPEDITED
-            | C::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED),
-        C::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED => Ok(0),
-        C::MEMBARRIER_CMD_GLOBAL | C::MEMBARRIER_CMD_PRIVATE_EXPEDITED => {
+            | C::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED
+            | C::MEMBARRIER_CMD_GET_REGISTRATIONS),
+        C::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED
+        | C::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED => register(cmd.0),
+        C::MEMBARRIER_CMD_GET_REGISTRATIONS => Ok(mm.membarrier.load(Ordering::Acquire) as i32),
+        C::MEMBARRIER_CMD_PRIVATE_EXPEDITED
+            if mm.membarrier.load(Ordering::Acquire)
+                & C::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED as u32
+                == 0 =>
+        {
+            Err(Errno::EPERM)
+        }
+        C::MEMBARRIER_CMD_GLOBAL
+        | C::MEMBARRIER_CMD_GLOBAL_EXPEDITED
+        | C::MEMBARRIER_CMD_PRIVATE_EXPEDITED => {
             visit_cpus(cx)?;
             Ok(0)
         }

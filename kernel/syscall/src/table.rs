@@ -404,7 +404,7 @@ calls! {
     318 getrandom(buf: BytesOut, buflen: u64, flags: RandomFlags) => random::sys_getrandom, Full;
     319 memfd_create(name: PathPtr, flags: MemfdFlags) => memfd::sys_memfd_create, Partial("no huge pages");
     322 execveat(dirfd: DirFd, path: PathPtr, argv: StrVec, envp: Ptr, flags: ExecFlags) => process::sys_execveat, Full;
-    324 membarrier(cmd: MembarrierCmd, flags: u32, cpu_id: i32) => mem::sys_membarrier, Partial("global and private expedited only; works unregistered");
+    324 membarrier(cmd: MembarrierCmd, flags: u32, cpu_id: i32) => mem::sys_membarrier, Partial("no SYNC_CORE, no RSEQ");
     325 mlock2(addr: Ptr, len: u64, flags: Mlock2Flags) => mem::sys_mlock2, Full;
     326 copy_file_range(fd_in: Fd, off_in: Out<i64>, fd_out: Fd, off_out: Out<i64>, len: u64, flags: u32) => copy::sys_copy_file_range, Full;
     327 preadv2(fd: Fd, iov: IovOut, iovcnt: u64, pos_l: i64, pos_h: Hex, flags: RwFlags) => file::sys_preadv2, Partial("RWF_NOWAIT is refused");

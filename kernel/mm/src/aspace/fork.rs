@@ -19,6 +19,8 @@ impl Mm {
     /// A copy for fork(2): private pages copy-on-write.
     pub fn fork(&self) -> Result<Arc<Mm>> {
         let child = Mm::new(self.engine)?;
+        let registered = self.membarrier.load(Relaxed);
+        child.membarrier.store(registered, Relaxed);
         child
             .stack_limit
             .store(self.stack_limit.load(Relaxed), Relaxed);

@@ -38,7 +38,7 @@ use abi::Result;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use hal::{Engine, PAGE_SIZE, Prot, USER_END, UserSpace};
 use ops::Ops;
 use pt::{Owner, PageTable, Step};
@@ -211,6 +211,8 @@ pub struct Mm {
     /// RLIMIT_STACK as last heard of, for growth by the kernel's accesses.
     stack_limit: AtomicU64,
     victim: AtomicBool,
+    /// What the program has registered for with membarrier(2); fork keeps it.
+    pub membarrier: AtomicU32,
 }
 
 impl Mm {
@@ -230,6 +232,7 @@ impl Mm {
             maj_flt: AtomicU64::new(0),
             stack_limit: AtomicU64::new(8 << 20),
             victim: AtomicBool::new(false),
+            membarrier: AtomicU32::new(0),
         }))
     }
     /// Gives everything back (exit, exec). Later calls find an empty space. Idempotent; also done on drop.

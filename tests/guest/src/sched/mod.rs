@@ -14,7 +14,8 @@ tests![
     rr_interval,
     fairness,
     child_inherits,
-    sleeping_beauty
+    sleeping_beauty,
+    membarrier,
 ];
 
 fn cpus() -> Vec<usize> {
@@ -282,4 +283,16 @@ fn sleeping_beauty() {
         stop.store(1, SeqCst);
         say!("in time {}", worst < 1000);
     });
+}
+
+fn membarrier() {
+    let call = |cmd: i32, flags: i32| raw!(SYS_membarrier, cmd, flags, 0);
+    let query = call(0, 0).v();
+    say!("query {:#b} {}", query & 0b11111, call(0, 1));
+    say!("unregistered {} {}", call(8, 0), call(8, 1));
+    say!("global {} {} {}", call(1, 0), call(1, 1), call(2, 0));
+    say!("register {} {}", call(16, 0), call(8, 0));
+    say!("register {} {}", call(4, 0), call(2, 0));
+    say!("unknown {} {}", call(1 << 20, 0), call(3, 0));
+    say!("forked {}", run(|| -call(8, 0).0 as i32));
 }
