@@ -265,7 +265,7 @@ pub fn emit_dots(f: &File, pos: u64, emit: &mut DirEmit<'_>) -> bool {
 }
 
 /// Inode number of the directory above an open one, across mounts.
-fn parent_ino(f: &File) -> u64 {
+pub(crate) fn parent_ino(f: &File) -> u64 {
     let Some(p) = &f.path else {
         return f.inode.ino();
     };

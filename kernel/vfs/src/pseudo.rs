@@ -341,12 +341,7 @@ impl FileOps for OpenDir {
     }
     /// Positions: 0 `.`, 1 `..`, 2 + i the i-th entry.
     fn read_dir(&self, f: &File, pos: u64, emit: &mut DirEmit<'_>) -> Result {
-        let parent = f
-            .path
-            .as_ref()
-            .and_then(|p| p.dentry.inode())
-            .map(|i| i.ino())
-            .unwrap_or(self.node.ino());
+        let parent = crate::generic::parent_ino(f);
         if pos == 0 && !emit(b".", self.node.ino(), FileType::Dir, 1) {
             return Ok(());
         }

@@ -143,15 +143,30 @@ struct MachineFile {
     index: usize,
 }
 
+impl MachineFile {
+    fn is_sysrq(&self) -> bool {
+        machine::ROWS
+            .get(self.index)
+            .is_some_and(|r| r.0 == machine::SYSRQ)
+    }
+}
+
 impl Node for MachineFile {
     fn file_type(&self) -> FileType {
         FileType::Regular
     }
     fn mode(&self) -> u32 {
-        0o444
+        if self.is_sysrq() { 0o200 } else { 0o444 }
     }
     fn ino(&self) -> u64 {
         FIRST_ROW_INO + self.index as u64
+    }
+    fn write(&self, _cx: &dyn Caller, _pos: u64, data: &[u8]) -> Result<usize> {
+        if !self.is_sysrq() {
+            return Err(Errno::EINVAL);
+        }
+        machine::sysrq(self.kernel, data);
+        Ok(data.len())
     }
     fn read(&self, _cx: &dyn Caller) -> Result<Vec<u8>> {
         let row = machine::ROWS.get(self.index).ok_or(Errno::ENOENT)?;

@@ -10,6 +10,19 @@ use task::Kernel;
 /// A file of /proc: name, text.
 pub(crate) type Row = (&'static str, fn(&Kernel) -> Vec<u8>);
 
+/// Takes letters that make the kernel do something; see [`sysrq`].
+pub(crate) const SYSRQ: &str = "sysrq-trigger";
+
+/// A letter written to /proc/sysrq-trigger, which only root may open: `c` crashes
+/// the machine, to see what is left of it; `s` writes everything back. Others do nothing.
+pub(crate) fn sysrq(k: &Kernel, data: &[u8]) {
+    match data.first() {
+        Some(b'c') => panic!("sysrq triggered crash"),
+        Some(b's') => k.mounts().sync_all(),
+        _ => {}
+    }
+}
+
 pub(crate) const ROWS: &[Row] = &[
     ("cmdline", |k| {
         format!("{}\n", k.params.cmdline).into_bytes()
@@ -29,6 +42,7 @@ pub(crate) const ROWS: &[Row] = &[
     ("modules", |_| Vec::new()),
     ("partitions", |_| b"major minor  #blocks  name\n\n".to_vec()),
     ("stat", stat),
+    (SYSRQ, |_| Vec::new()),
     ("swaps", |_| {
         b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec()
     }),
