@@ -26,12 +26,15 @@ pub(crate) fn init(params: BootParams) {
             FAILED
         }
     };
+    // What programs have written reaches the host, whether they closed it or not.
+    cx.kernel().mounts().sync_all();
     platform.power_off(status)
 }
 
 fn bring_up(cx: &Ctx, params: BootParams) -> Result<i32, String> {
     let k = cx.kernel();
-    mounts::rest(cx, &params).map_err(|e| format!("cannot mount {}: {}", e.what, e.errno))?;
+    let writable =
+        mounts::rest(cx, &params).map_err(|e| format!("cannot mount {}: {}", e.what, e.errno))?;
     start::start_cpus(k);
     let cred = Arc::new(identity(&params));
     let fs = mounts::context(k.mounts());
@@ -45,7 +48,13 @@ fn bring_up(cx: &Ctx, params: BootParams) -> Result<i32, String> {
         files: FdTable::new(),
         setup: Box::new(move |cx: &Ctx| set_up(cx, &cwd, required)),
     };
-    start::spawn_first(k, program).map_err(|e| format!("cannot start the command: {e}"))
+    let pid =
+        start::spawn_first(k, program).map_err(|e| format!("cannot start the command: {e}"))?;
+    if !writable.is_empty() {
+        mounts::write_back_regularly(k, writable)
+            .map_err(|e| format!("cannot start the write-back: {e}"))?;
+    }
+    Ok(pid)
 }
 
 /// Wait status of process `pid` once it has ended.

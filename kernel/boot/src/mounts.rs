@@ -3,7 +3,7 @@
 use crate::BootParams;
 use abi::{Errno, Result};
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use hal::platform::LogLevel;
 use hostfs::HostFs;
@@ -14,6 +14,9 @@ use vfs::file::Caller;
 use vfs::mount::{FsType, MountFlags};
 use vfs::namei::{Walk, WalkFlags};
 use vfs::{FileType, FsContext, MountNs, Path, SuperBlock};
+
+/// Time between two write-backs.
+const WRITE_BACK_NS: u64 = 5_000_000_000;
 
 /// File systems that mount(2) knows.
 const FS_TYPES: &[FsType] = &[
@@ -89,8 +92,8 @@ pub(crate) fn root(k: &'static Kernel) -> Result<Arc<MountNs>, MountError> {
     Ok(MountNs::new(sb, b"overlay", MountFlags::RELATIME))
 }
 
-/// Mounts everything else and fills /dev. Runs as pid 1.
-pub(crate) fn rest(cx: &Ctx, params: &BootParams) -> Result<(), MountError> {
+/// Mounts everything else and fills /dev; gives the host trees that may be written. Runs as pid 1.
+pub(crate) fn rest(cx: &Ctx, params: &BootParams) -> Result<Vec<Arc<HostFs>>, MountError> {
     let k = cx.kernel();
     let fs = context(k.mounts());
     fs.set_umask(0);
@@ -117,10 +120,29 @@ pub(crate) fn rest(cx: &Ctx, params: &BootParams) -> Result<(), MountError> {
         b"tmpfs",
         quiet | MountFlags::NODEV,
     )?;
+    let mut writable = Vec::new();
     for b in &params.binds {
-        m.bind(b.host_dir, &b.guest, b.read_only)?;
+        let sb = m.bind(b.host_dir, &b.guest, b.read_only)?;
+        if !b.read_only {
+            writable.push(sb);
+        }
     }
-    Ok(())
+    Ok(writable)
+}
+
+/// Has what is written to `trees` given to the host every few seconds, close(2)
+/// and fsync(2) aside: files that stay open, and shared mappings.
+pub(crate) fn write_back_regularly(k: &'static Kernel, trees: Vec<Arc<HostFs>>) -> Result {
+    let trees: Vec<Weak<HostFs>> = trees.iter().map(Arc::downgrade).collect();
+    let period = move || loop {
+        let until = k.now() + WRITE_BACK_NS;
+        let _ = sync::wait_event(&[], false, Some(until), false, || None::<()>);
+        for t in trees.iter().filter_map(Weak::upgrade) {
+            // What failed stays dirty and is tried again; fsync(2) tells.
+            let _ = t.write_back();
+        }
+    };
+    task::start::spawn_kernel(k, b"kwriteback", period).map(|_| ())
 }
 
 struct Mounter<'a> {
@@ -185,7 +207,7 @@ impl Mounter<'_> {
         Ok(())
     }
     /// Shows host tree `index` at `guest`: a directory on a directory, a file on a file.
-    fn bind(&self, index: u32, guest: &[u8], read_only: bool) -> Result<(), MountError> {
+    fn bind(&self, index: u32, guest: &[u8], read_only: bool) -> Result<Arc<HostFs>, MountError> {
         let k = self.cx.kernel();
         let sb = k
             .platform
@@ -205,14 +227,14 @@ impl Mounter<'_> {
         let mut flags = MountFlags::RELATIME;
         flags.set(MountFlags::RDONLY, read_only);
         let ns = k.mounts();
-        ns.mount(&place, sb, b"host", flags)
+        ns.mount(&place, sb.clone(), b"host", flags)
             .map_err(failed(guest))?;
         k.log(LogLevel::Debug, {
             let mut s = String::from("bound ");
             s.push_str(&String::from_utf8_lossy(guest));
             s
         });
-        Ok(())
+        Ok(sb)
     }
     fn file(&self, path: &[u8]) -> Result<Path> {
         match self.walk().lookup(path, WalkFlags::FOLLOW) {

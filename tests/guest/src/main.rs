@@ -97,6 +97,8 @@ const TOOLS: &[(&str, fn(&[String]) -> i32)] = &[
     ("fuzz", stress::fuzz::main),
     ("busy", stress::busy::main),
     ("hog", stress::hog::main),
+    ("bind", stress::bind::main),
+    ("hoard", stress::hoard::main),
     ("forks", stress::forks::main),
     ("spin", stress::spin::main),
     ("storm", stress::storm::main),

@@ -50,6 +50,8 @@ pub struct HostInode {
     ready: Once<Arc<PageCache>>,
     /// There may be written pages that the host does not have yet.
     dirty: AtomicBool,
+    /// The host may not have everything that was written on its disk.
+    unsynced: AtomicBool,
     state: InodeState,
     slot: Once<Box<Slot>>,
     this: Weak<HostInode>,
@@ -80,6 +82,7 @@ impl HostInode {
             cache: Mutex::new(None),
             ready: Once::new(),
             dirty: AtomicBool::new(false),
+            unsynced: AtomicBool::new(false),
             state: InodeState::new(),
             slot: Once::new(),
             this: this.clone(),
@@ -219,6 +222,19 @@ impl HostInode {
     }
     pub(crate) fn mark_dirty(&self) {
         self.dirty.store(true, Ordering::Release);
+        self.unsynced.store(true, Ordering::Release);
+        self.core.dirty.store(true, Ordering::Release);
+    }
+    /// As [`HostInode::write_back`], and on to the host's disk.
+    pub(crate) fn sync_all(&self) -> Result {
+        self.write_back()?;
+        if self.unsynced.swap(false, Ordering::AcqRel)
+            && let Err(e) = self.data.fsync()
+        {
+            self.unsynced.store(true, Ordering::Release);
+            return Err(e);
+        }
+        Ok(())
     }
 }
 
@@ -257,8 +273,8 @@ impl FileData for HostInode {
         cache.set_dirty_hook(Arc::new(MappedWrite(self.this.clone())));
     }
     fn sync(&self, _data_only: bool) -> Result {
-        self.write_back()?;
-        self.data.fsync()
+        self.unsynced.store(true, Ordering::Release);
+        self.sync_all()
     }
     fn closed(&self, f: &File) {
         if f.flags().writable() {

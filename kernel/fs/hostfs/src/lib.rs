@@ -28,6 +28,7 @@ use abi::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::hash::{BuildHasherDefault, Hasher};
+use core::sync::atomic::{AtomicBool, Ordering};
 use hal::dev::{Clock, HostDir, HostStat};
 use hashbrown::HashMap;
 use sync::{Mutex, SpinLock, level};
@@ -73,6 +74,8 @@ pub(crate) struct Core {
     pub clock: &'static dyn Clock,
     pub dev: u64,
     pub writable: bool,
+    /// Something was written since the last write-back of the whole tree.
+    pub dirty: AtomicBool,
     table: SpinLock<Table, { level::INODE }>,
     /// Held while a known file gets another place.
     pub moving: Mutex<()>,
@@ -100,6 +103,7 @@ impl HostFs {
                 clock,
                 dev,
                 writable,
+                dirty: AtomicBool::new(false),
                 table: SpinLock::new(Table {
                     inodes: HashMap::default(),
                     devs: alloc::vec![st.dev],
@@ -110,6 +114,37 @@ impl HostFs {
             let root = core.inode(&st, None, b"");
             HostFs { core, root }
         }))
+    }
+}
+
+impl HostFs {
+    /// Gives what was written, through mappings too, to the host if anything was since the last time.
+    pub fn write_back(&self) -> Result {
+        if !self.core.dirty.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.each(HostInode::write_back)
+    }
+    /// Calls `f` for all inodes of a writable tree. The first error.
+    fn each(&self, f: impl Fn(&HostInode) -> Result) -> Result {
+        if !self.core.writable {
+            return Ok(());
+        }
+        let mut all: Vec<Arc<HostInode>> = Vec::new();
+        let n = self.core.table.lock().inodes.len();
+        all.try_reserve(n).map_err(|_| Errno::ENOMEM)?;
+        {
+            let t = self.core.table.lock();
+            all.extend(t.inodes.values().filter_map(Weak::upgrade).take(n));
+        }
+        let mut result = Ok(());
+        for i in all {
+            result = result.and(f(&i));
+        }
+        if result.is_err() {
+            self.core.dirty.store(true, Ordering::Release);
+        }
+        result
     }
 }
 
@@ -210,18 +245,7 @@ impl SuperBlock for HostFs {
         })
     }
     fn sync(&self) -> Result {
-        if !self.core.writable {
-            return Ok(());
-        }
-        let all: Vec<Arc<HostInode>> = {
-            let t = self.core.table.lock();
-            t.inodes.values().filter_map(Weak::upgrade).collect()
-        };
-        let mut result = Ok(());
-        for i in all {
-            result = result.and(i.write_back());
-        }
-        result
+        self.each(HostInode::sync_all)
     }
     fn volatile(&self) -> bool {
         true

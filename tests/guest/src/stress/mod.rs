@@ -1,7 +1,9 @@
 pub mod attack;
+pub mod bind;
 pub mod busy;
 pub mod forks;
 pub mod fuzz;
+pub mod hoard;
 pub mod hog;
 pub mod spin;
 pub mod storm;
