@@ -76,6 +76,11 @@ fn open(
         flags |= OpenFlags::DSYNC;
     }
     let name = cx::path(cx, path)?;
+    // Nothing is made, truncated or waited for if there is no number for it.
+    let limit = cx::limit(cx, crate::flags::Resource::RLIMIT_NOFILE);
+    if !name.is_empty() {
+        cx.files().check_room(limit)?;
+    }
     // With a root of its own even an absolute path starts at the directory.
     let scoped = walk.intersects(WalkFlags::BENEATH | WalkFlags::IN_ROOT);
     let at = if scoped {

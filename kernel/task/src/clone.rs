@@ -234,7 +234,7 @@ pub fn clone(cx: &Ctx, args: &CloneArgs, legacy: bool) -> Result<u64> {
         mm.fork()?
     };
     let files = share(flags.contains(F::FILES), me.files(), FdTable::duplicate)?;
-    let fs = share(flags.contains(F::FS), me.fs(), FsContext::duplicate)?;
+    let fs = share(flags.contains(F::FS), me.fs(), |f| Ok(f.duplicate()))?;
     let regs = child_registers(cx, args, flags, legacy)?;
     let process = if flags.contains(F::THREAD) {
         cx.process().clone()
@@ -303,9 +303,13 @@ pub fn clone(cx: &Ctx, args: &CloneArgs, legacy: bool) -> Result<u64> {
     Ok(tid as u64)
 }
 
-fn share<T>(same: bool, own: Option<Arc<T>>, copy: impl Fn(&T) -> Arc<T>) -> Result<Arc<T>> {
+fn share<T>(
+    same: bool,
+    own: Option<Arc<T>>,
+    copy: impl Fn(&T) -> Result<Arc<T>>,
+) -> Result<Arc<T>> {
     let own = own.ok_or(Errno::EINVAL)?;
-    Ok(if same { own } else { copy(&own) })
+    if same { Ok(own) } else { copy(&own) }
 }
 
 /// Registers of the child: those of the parent, returning 0.
@@ -486,7 +490,9 @@ pub fn unshare(cx: &Ctx, flags: u64) -> Result {
         && let Some(files) = t.files()
         && Arc::strong_count(&files) > 2
     {
-        drop(t.set_files(Some(files.duplicate())));
+        let own = files.duplicate()?;
+        drop(files);
+        drop(t.set_files(Some(own)));
     }
     Ok(())
 }

@@ -24,13 +24,23 @@ impl Table {
     fn get(&self, fd: i32) -> Option<&Arc<File>> {
         self.files.get(usize::try_from(fd).ok()?)?.as_ref()
     }
+    /// Words of the bit maps up to the last open file.
+    fn words(&self) -> usize {
+        self.used.iter().rposition(|w| *w != 0).map_or(0, |i| i + 1)
+    }
+    /// Capacity for so many words. [`Errno::ENOMEM`].
+    fn reserve(&mut self, words: usize) -> Result {
+        let more = words.saturating_sub(self.used.len());
+        let r = (self.used.try_reserve(more))
+            .and_then(|()| self.cloexec.try_reserve(more))
+            .and_then(|()| self.files.try_reserve(more * 64));
+        r.map_err(|_| Errno::ENOMEM)
+    }
     /// Makes room for descriptor `n`. [`Errno::ENOMEM`].
     fn grow(&mut self, n: usize) -> Result {
         if n >= self.files.len() {
             let len = (n + 1).next_multiple_of(64);
-            self.files
-                .try_reserve(len - self.files.len())
-                .map_err(|_| Errno::ENOMEM)?;
+            self.reserve(len / 64)?;
             self.files.resize(len, None);
             self.used.resize(len / 64, 0);
             self.cloexec.resize(len / 64, 0);
@@ -87,23 +97,27 @@ impl FdTable {
     pub fn new() -> Arc<FdTable> {
         Arc::new(FdTable::default())
     }
-    /// A copy (fork).
-    pub fn duplicate(&self) -> Arc<FdTable> {
-        let t = self.table.lock();
-        // What lies behind the last open one is not copied.
-        let words = t.used.iter().rposition(|w| *w != 0).map_or(0, |i| i + 1);
-        let mut files = Vec::with_capacity(words * 64);
-        files.extend(t.files.iter().take(words * 64).cloned());
-        let copy = Table {
-            files,
-            used: t.used[..words].to_vec(),
-            cloexec: t.cloexec[..words].to_vec(),
-            first_free: t.first_free.min(words * 64),
-        };
-        drop(t);
-        Arc::new(FdTable {
+    /// A copy (fork). [`Errno::ENOMEM`].
+    pub fn duplicate(&self) -> Result<Arc<FdTable>> {
+        let mut copy = Table::default();
+        loop {
+            let words = self.table.lock().words();
+            copy.reserve(words)?;
+            let t = self.table.lock();
+            // What lies behind the last open one is not copied.
+            let words = t.words();
+            if copy.used.capacity() < words {
+                continue;
+            }
+            copy.files.extend(t.files.iter().take(words * 64).cloned());
+            copy.used.extend_from_slice(&t.used[..words]);
+            copy.cloexec.extend_from_slice(&t.cloexec[..words]);
+            copy.first_free = t.first_free.min(words * 64);
+            break;
+        }
+        Ok(Arc::new(FdTable {
             table: SpinLock::new(copy),
-        })
+        }))
     }
     /// The file behind `fd`. [`Errno::EBADF`]. O_PATH files too.
     pub fn get(&self, fd: i32) -> Result<Arc<File>> {
@@ -116,6 +130,14 @@ impl FdTable {
             return Err(Errno::EBADF);
         }
         Ok(f)
+    }
+    /// Whether a number below `limit` is free. [`Errno::EMFILE`]. For calls that do more than to install a file.
+    pub fn check_room(&self, limit: u64) -> Result {
+        let limit = usize::try_from(limit).unwrap_or(NR_OPEN).min(NR_OPEN);
+        if self.table.lock().lowest_free(0) >= limit {
+            return Err(Errno::EMFILE);
+        }
+        Ok(())
     }
     /// Installs at the lowest free number ≥ `min` and < `limit` (RLIMIT_NOFILE). [`Errno::EMFILE`].
     pub fn install(&self, file: Arc<File>, min: i32, limit: u64, cloexec: bool) -> Result<i32> {
@@ -181,34 +203,40 @@ impl FdTable {
         t.set_cloexec(fd as usize, on);
         Ok(())
     }
-    fn take_where(&self, which: impl Fn(&Table, usize) -> u64) -> Vec<Arc<File>> {
-        let mut out = Vec::new();
-        let mut t = self.table.lock();
-        for word in 0..t.used.len() {
-            let mut bits = which(&t, word);
-            while bits != 0 {
-                let n = word * 64 + bits.trailing_zeros() as usize;
-                bits &= bits - 1;
-                out.extend(t.take(n));
+    /// Closes one after another; takes no memory, of which there may be none.
+    fn close_where(&self, owner: usize, which: impl Fn(&Table, usize) -> u64) {
+        let mut word = 0;
+        loop {
+            let mut t = self.table.lock();
+            let bits = loop {
+                if word >= t.used.len() {
+                    return;
+                }
+                let bits = which(&t, word);
+                if bits != 0 {
+                    break bits;
+                }
+                word += 1;
+            };
+            let gone = t.take(word * 64 + bits.trailing_zeros() as usize);
+            drop(t);
+            if let Some(f) = gone {
+                close_file(f, owner);
             }
         }
-        out
     }
-    /// Takes out all with close-on-exec (exec).
-    pub fn take_cloexec(&self) -> Vec<Arc<File>> {
-        self.take_where(|t, w| t.used[w] & t.cloexec[w])
+    /// Closes all with close-on-exec (exec), for a table of `owner`.
+    pub fn close_cloexec(&self, owner: usize) {
+        self.close_where(owner, |t, w| t.used[w] & t.cloexec[w]);
     }
-    /// Takes out everything (exit).
-    pub fn take_all(&self) -> Vec<Arc<File>> {
-        self.take_where(|t, w| t.used[w])
+    /// Closes everything (exit).
+    pub fn close_all(&self, owner: usize) {
+        self.close_where(owner, |t, w| t.used[w]);
     }
-    /// Open numbers, ascending.
-    pub fn numbers(&self) -> Vec<i32> {
+    /// How many are open.
+    pub fn len(&self) -> usize {
         let t = self.table.lock();
-        (0..t.files.len())
-            .filter(|&n| t.files[n].is_some())
-            .map(|n| n as i32)
-            .collect()
+        t.used.iter().map(|w| w.count_ones() as usize).sum()
     }
     /// The lowest open number from `min` on.
     pub fn next_open(&self, min: i32) -> Option<i32> {
@@ -242,9 +270,7 @@ impl Drop for FdTable {
     /// The last user is gone: closes what is open.
     fn drop(&mut self) {
         let owner = core::ptr::from_ref(self).addr();
-        for f in self.take_all() {
-            close_file(f, owner);
-        }
+        self.close_all(owner);
     }
 }
 

@@ -76,11 +76,15 @@ impl Node for FdDir {
     }
     fn list(&self) -> Result<Vec<Entry>> {
         self.who.current_may_look()?;
-        Ok(table(&self.who)?
-            .numbers()
-            .into_iter()
-            .map(|fd| (format!("{fd}").into_bytes(), self.kind(), self.ino_of(fd)))
-            .collect())
+        let table = table(&self.who)?;
+        let mut list = Vec::new();
+        let mut next = 0;
+        while let Some(fd) = table.next_open(next) {
+            list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            list.push((format!("{fd}").into_bytes(), self.kind(), self.ino_of(fd)));
+            next = fd + 1;
+        }
+        Ok(list)
     }
 }
 

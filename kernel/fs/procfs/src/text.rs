@@ -191,8 +191,7 @@ pub(crate) fn status(who: &Who) -> Result<Vec<u8>> {
     let umask = live.fs().map_or(0, |f| f.umask());
     let slots = live.files().map_or(0, |f| {
         // The table grows in powers of two from 64.
-        let n = f.numbers().last().map_or(0, |n| *n as u64 + 1);
-        n.max(64).next_power_of_two()
+        (f.end() as u64).max(64).next_power_of_two()
     });
     let mut r = String::new();
     let _ = write!(

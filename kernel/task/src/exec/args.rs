@@ -52,6 +52,7 @@ impl Strings {
             })?;
             let need = text.len() as u64 + 1 + 8;
             *room = room.checked_sub(need).ok_or(Errno::E2BIG)?;
+            s.list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
             s.push(text);
             at = at.checked_add(8).ok_or(Errno::EFAULT)?;
         }

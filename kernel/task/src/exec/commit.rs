@@ -82,6 +82,11 @@ pub(super) fn commit(
     let t = cx.task();
     let p = cx.process();
     let kernel = cx.kernel();
+    // A table of descriptors of its own while that can still fail.
+    let own_files = match t.files() {
+        Some(f) if Arc::strong_count(&f) > 2 => Some(f.duplicate()?),
+        _ => None,
+    };
     leave_threads_behind(t)?;
 
     // --- no way back ---
@@ -106,19 +111,11 @@ pub(super) fn commit(
     p.timers.exec(kernel);
 
     // Descriptors.
+    if let Some(own) = own_files {
+        drop(t.set_files(Some(own)));
+    }
     if let Some(files) = t.files() {
-        let files = if Arc::strong_count(&files) > 2 {
-            let own = files.duplicate();
-            drop(files);
-            drop(t.set_files(Some(own.clone())));
-            own
-        } else {
-            files
-        };
-        let owner = Arc::as_ptr(&files).addr();
-        for f in files.take_cloexec() {
-            vfs::fdtable::close_file(f, owner);
-        }
+        files.close_cloexec(Arc::as_ptr(&files).addr());
     }
 
     // Identity.

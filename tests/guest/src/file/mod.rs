@@ -15,6 +15,7 @@ use rw::*;
 tests![
     open_missing,
     open_create,
+    no_descriptor_left,
     open_excl,
     open_trunc,
     open_directory,

@@ -362,3 +362,19 @@ pub fn openat2_resolve() {
         raw!(SYS_openat2, d, c"f".as_ptr(), how.as_ptr(), 32)
     );
 }
+
+pub fn no_descriptor_left() {
+    let l = rlimit {
+        rlim_cur: 8,
+        rlim_max: 8,
+    };
+    sys!(setrlimit(RLIMIT_NOFILE, &l)).v();
+    put("full", b"content");
+    while !sys!(dup(1)).failed() {}
+    say!("create {}", open_mode("new", O_CREAT | O_RDWR, 0o600));
+    say!("truncate {}", open("full", O_TRUNC | O_WRONLY));
+    say!("path {} {}", open("", O_RDONLY), open("absent", O_RDONLY));
+    say!("flags {}", open_mode("new", O_CREAT | O_DIRECTORY, 0o600));
+    close(5);
+    say!("there {} {}", ls("."), get("full"));
+}
