@@ -113,6 +113,45 @@ fn hog(kind: &str) -> Result<(), Failed> {
     )
 }
 
+/// What `hoard` of the guest program can make.
+const OBJECTS: [&str; 25] = [
+    "fds",
+    "tables",
+    "pipes",
+    "sockets",
+    "passed",
+    "inotify",
+    "files",
+    "xattrs",
+    "names",
+    "mappings",
+    "threads",
+    "processes",
+    "epoll",
+    "sem",
+    "shm",
+    "msg",
+    "timers",
+    "timerfds",
+    "signals",
+    "locks",
+    "args",
+    "ttys",
+    "memfds",
+    "futexes",
+    "polls",
+];
+
+/// Objects of the kernel until there is no memory for more.
+fn hoard(kind: &str, memory: &str, seconds: u32) -> Result<(), Failed> {
+    survives(
+        &["--cpus", "2", "--mem", memory],
+        &format!("hoard {kind} {seconds}"),
+        120,
+        "hoarded",
+    )
+}
+
 fn main() {
     lodger_tests::procs::become_subreaper();
     let mut args = Arguments::from_args();
@@ -139,9 +178,21 @@ fn main() {
     }
     for kind in ["anon", "shared", "file", "tmpfs", "pipe"] {
         add(
-            format!("memory filled by {kind}"),
+            format!("memory filled by data, {kind}"),
             Box::new(move || hog(kind)),
         );
+    }
+    for kind in OBJECTS {
+        add(
+            format!("memory filled by {kind}"),
+            Box::new(move || hoard(kind, "64M", 3)),
+        );
+        if lodger_tests::long() {
+            add(
+                format!("memory filled by {kind}, 256 MiB"),
+                Box::new(move || hoard(kind, "256M", 30)),
+            );
+        }
     }
     let end = libtest_mimic::run(&args, trials);
     lodger_tests::build::remove_scratch();

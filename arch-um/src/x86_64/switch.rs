@@ -129,6 +129,7 @@ static HOST_HEAD: Head = Head(StackHead {
     cpu: core::sync::atomic::AtomicPtr::new(ptr::null_mut()),
     held: core::sync::atomic::AtomicU64::new(0),
     lock_depth: AtomicU32::new(0),
+    relieving: core::sync::atomic::AtomicBool::new(false),
     waiter: None,
 });
 

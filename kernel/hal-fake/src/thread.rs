@@ -55,6 +55,9 @@ impl Waiter for ThreadWaiter {
     fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::SeqCst)
     }
+    fn may_wait(&self) -> bool {
+        true
+    }
     fn yield_if_needed(&self) {}
     fn as_any(&self) -> &dyn Any {
         self

@@ -10,7 +10,7 @@
 //! it come back to the kernel, which looks at the bits.
 
 use core::any::Any;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// Number of a vCPU, from 0.
 pub type CpuId = u32;
@@ -104,6 +104,8 @@ pub trait Waiter: Send + Sync {
     fn wake(&self);
     /// Whether a signal is pending that ends an interruptible wait.
     fn interrupted(&self) -> bool;
+    /// Whether it may wait, spin locks aside: it has not announced a wait already.
+    fn may_wait(&self) -> bool;
     /// Voluntary preemption point: runs another task if the scheduler wants to.
     fn yield_if_needed(&self);
     /// For the layers above, which know the concrete type.
@@ -119,8 +121,10 @@ pub struct StackHead {
     pub cpu: AtomicPtr<CpuBlock>,
     /// Levels of the spin locks held (bit n = level n); debug builds only.
     pub held: AtomicU64,
-    /// Number of spin locks held.
+    /// Number of spin locks held. Without a meaning on the stacks of host threads.
     pub lock_depth: AtomicU32,
+    /// Allocations on this stack never wait: it is an idle task's, or makes memory free right now.
+    pub relieving: AtomicBool,
     /// Whose stack this is. Set before the stack first runs, never changed while it can run.
     pub waiter: Option<&'static dyn Waiter>,
 }
@@ -133,6 +137,7 @@ impl StackHead {
             cpu: AtomicPtr::new(core::ptr::null_mut()),
             held: AtomicU64::new(0),
             lock_depth: AtomicU32::new(0),
+            relieving: AtomicBool::new(false),
             waiter,
         }
     }

@@ -66,17 +66,22 @@ struct Item {
     queued: AtomicBool,
     removed: AtomicBool,
     registrations: Once<Vec<Registration>>,
+    /// The file is an epoll itself.
+    nested: bool,
 }
 
 impl WakeCallback for Item {
-    fn woken(&self, key: u32) {
+    fn woken(&self, key: u32) -> bool {
         let events = self.events.load(Ordering::Acquire);
         if events & !HOW == 0 || key != 0 && key & (events | ALWAYS) == 0 {
-            return;
+            return false;
         }
         if let (Some(this), Some(epoll)) = (self.this.upgrade(), self.epoll.upgrade()) {
+            let waits = epoll.queue.has_waiters();
             epoll.push(this);
+            return waits;
         }
+        false
     }
 }
 
@@ -220,7 +225,15 @@ impl Epoll {
             queued: AtomicBool::new(false),
             removed: AtomicBool::new(false),
             registrations: Once::new(),
+            nested: as_epoll(file).is_some(),
         });
+        // Whatever becomes ready later finds room on the list.
+        {
+            let wanted = self.items.lock().len() + 1;
+            let mut ready = self.ready.lock();
+            let more = wanted.saturating_sub(ready.len());
+            ready.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
+        }
         let taken = {
             let mut items = self.items.lock();
             let taken = items.contains_key(&key);
@@ -236,9 +249,10 @@ impl Epoll {
         file.add_release_hook(hook);
         let weak = Arc::downgrade(&item);
         let callback: Weak<dyn WakeCallback> = weak;
+        let exclusive = ev.events & EPOLLEXCLUSIVE != 0;
         let mut regs = Vec::new();
         let got = file.poll(Some(&mut PollTable::new(&mut |owner| {
-            regs.push(Registration::new(owner, callback.clone()))
+            regs.push(Registration::new(owner, callback.clone(), exclusive))
         })));
         let _ = item.registrations.set(regs);
         if got.bits() & (ev.events & !HOW | ALWAYS) != 0 {
@@ -274,7 +288,8 @@ impl Epoll {
     fn nested(&self) -> Vec<Arc<Epoll>> {
         let files: Vec<Weak<File>> = {
             let items = self.items.lock();
-            items.values().map(|i| i.file.clone()).collect()
+            let nested = items.values().filter(|i| i.nested);
+            nested.map(|i| i.file.clone()).collect()
         };
         files
             .iter()

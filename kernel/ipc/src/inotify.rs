@@ -87,15 +87,22 @@ impl Inotify {
         if inner.queue.back() == Some(&record) {
             return;
         }
-        if inner.queue.len() < MAX_EVENTS {
-            inner.queue.push_back(record);
-        } else if inner.queue.len() == MAX_EVENTS {
-            inner.queue.push_back(Record {
-                wd: -1,
-                mask: IN_Q_OVERFLOW,
-                cookie: 0,
-                name: Vec::new(),
-            });
+        let lost = Record {
+            wd: -1,
+            mask: IN_Q_OVERFLOW,
+            cookie: 0,
+            name: Vec::new(),
+        };
+        if inner.queue.back() == Some(&lost) {
+            return;
+        }
+        // Without memory for more, the last event makes room for the news that some are missing.
+        if inner.queue.try_reserve(1).is_err() {
+            inner.queue.pop_back();
+        }
+        let full = inner.queue.len() >= MAX_EVENTS || inner.queue.len() == inner.queue.capacity();
+        if inner.queue.len() < inner.queue.capacity() {
+            inner.queue.push_back(if full { lost } else { record });
         }
         self.len.store(inner.queue.len(), Ordering::Release);
     }

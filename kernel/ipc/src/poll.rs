@@ -27,13 +27,14 @@ struct Poller {
 }
 
 impl WakeCallback for Poller {
-    fn woken(&self, key: u32) {
+    fn woken(&self, key: u32) -> bool {
         if key != 0 && key & self.interest == 0 {
-            return;
+            return false;
         }
         // Wake-up proof: the flag is set before the queue is woken.
         self.woken.store(true, Ordering::Release);
         self.queue.wake_all();
+        true
     }
 }
 
@@ -47,6 +48,15 @@ fn look(
     for item in items {
         if let Some(file) = &item.file {
             let want = item.events | ALWAYS;
+            // A long list must not use the last memory up for its registrations.
+            if register.is_some() {
+                let me = hal::cpu::current_waiter();
+                me.yield_if_needed();
+                // The wait is over before it begins.
+                if me.interrupted() {
+                    register = None;
+                }
+            }
             let got = match &mut register {
                 // Something is ready already: no need to be woken.
                 Some(r) if n == 0 => file.poll(Some(&mut PollTable::new(*r))),
@@ -94,7 +104,8 @@ pub fn poll_files(items: &mut [PollItem], deadline_ns: Option<u64>) -> Result<us
     registrations
         .try_reserve(items.len())
         .map_err(|_| Errno::ENOMEM)?;
-    let mut register = |owner| registrations.push(Registration::new(owner, callback.clone()));
+    let mut register =
+        |owner| registrations.push(Registration::new(owner, callback.clone(), false));
     let n = look(items, Some(&mut register));
     if n > 0 {
         return Ok(n);

@@ -197,7 +197,7 @@ pub fn alloc(layout: Layout) -> *mut u8 {
         return p;
     }
     let order = slab_order(c);
-    let Some(slab) = frame::alloc_raw(1 << order, Kind::Heap, 0, true, false) else {
+    let Some(slab) = frame::alloc_heap(1 << order, false) else {
         return core::ptr::null_mut();
     };
     Slab {
@@ -228,8 +228,7 @@ pub fn alloc_zeroed(layout: Layout) -> *mut u8 {
 
 fn alloc_large(layout: Layout, zeroed: bool) -> *mut u8 {
     // A run is aligned to the power of two that holds it, so to `align` as well.
-    frame::alloc_raw(run_len(layout), Kind::Heap, 0, !zeroed, zeroed)
-        .map_or(core::ptr::null_mut(), Pfn::as_ptr)
+    frame::alloc_heap(run_len(layout), zeroed).map_or(core::ptr::null_mut(), Pfn::as_ptr)
 }
 
 /// Gives memory back.

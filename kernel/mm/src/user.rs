@@ -4,7 +4,6 @@ use crate::Mm;
 use crate::io::{Sink, Source};
 use abi::io::IoVec;
 use abi::{Errno, Result};
-use alloc::vec;
 use alloc::vec::Vec;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -23,13 +22,15 @@ impl Mm {
     pub fn put<T: IntoBytes + Immutable>(&self, addr: u64, v: &T) -> Result {
         self.write(addr, v.as_bytes())
     }
-    /// Reads `n` ABI structures. The caller bounds `n`.
+    /// Reads `n` ABI structures. The caller bounds `n`. Also [`Errno::ENOMEM`].
     pub fn get_vec<T: FromBytes + IntoBytes + Immutable + Clone>(
         &self,
         addr: u64,
         n: usize,
     ) -> Result<Vec<T>> {
-        let mut v = vec![T::new_zeroed(); n];
+        let mut v = Vec::new();
+        v.try_reserve_exact(n).map_err(|_| Errno::ENOMEM)?;
+        v.resize(n, T::new_zeroed());
         self.read(addr, v.as_mut_slice().as_mut_bytes())?;
         Ok(v)
     }

@@ -163,17 +163,26 @@ fn enter<const L: u8>() {
 }
 
 fn enter_unordered<const L: u8>() {
-    if cfg!(all(debug_assertions, not(loom))) {
-        let s = cpu::current_stack();
-        s.held.fetch_or(1 << L, Ordering::Relaxed);
-        s.lock_depth.fetch_add(1, Ordering::Relaxed);
+    if cfg!(loom) {
+        return;
     }
+    let s = cpu::current_stack();
+    if cfg!(debug_assertions) {
+        s.held.fetch_or(1 << L, Ordering::Relaxed);
+    }
+    // Only code on this stack writes the counter.
+    let depth = s.lock_depth.load(Ordering::Relaxed);
+    s.lock_depth.store(depth.wrapping_add(1), Ordering::Relaxed);
 }
 
 fn leave<const L: u8>() {
-    if cfg!(all(debug_assertions, not(loom))) {
-        let s = cpu::current_stack();
-        s.held.fetch_and(!(1 << L), Ordering::Relaxed);
-        s.lock_depth.fetch_sub(1, Ordering::Relaxed);
+    if cfg!(loom) {
+        return;
     }
+    let s = cpu::current_stack();
+    if cfg!(debug_assertions) {
+        s.held.fetch_and(!(1 << L), Ordering::Relaxed);
+    }
+    let depth = s.lock_depth.load(Ordering::Relaxed);
+    s.lock_depth.store(depth.wrapping_sub(1), Ordering::Relaxed);
 }

@@ -8,8 +8,9 @@ use crate::base::monotonic_ns;
 use crate::timer::monotonic_ns;
 use crate::{SpinLock, level};
 use abi::{Errno, Result};
-use alloc::collections::VecDeque;
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
+use core::ops::Bound::{Excluded, Included};
 use hal::cpu::Waiter;
 
 /// Called when a queue is woken; for poll and epoll. Runs with the queue's
@@ -17,7 +18,8 @@ use hal::cpu::Waiter;
 /// [`level::WAIT`] and inner only.
 pub trait WakeCallback: Send + Sync {
     /// `key`: readiness bits that the waker announces (poll(2)), 0 = unknown.
-    fn woken(&self, key: u32);
+    /// Whether that woke somebody: if not, an exclusive callback leaves it to the next one.
+    fn woken(&self, key: u32) -> bool;
 }
 
 enum Kind {
@@ -26,10 +28,12 @@ enum Kind {
 }
 
 struct Entry {
-    id: usize,
     exclusive: bool,
     kind: Kind,
 }
+
+/// Callbacks that a wake-up calls between two looks at the list.
+const CALLBACKS: usize = 16;
 
 /// Who waits for something to change.
 pub struct WaitQueue {
@@ -40,7 +44,8 @@ pub struct WaitQueue {
 #[derive(Default)]
 struct Entries {
     next_id: usize,
-    list: VecDeque<Entry>,
+    /// In the order of arrival. There may be very many: no large piece of memory is needed.
+    list: BTreeMap<usize, Entry>,
 }
 
 /// Names a callback registered with [`WaitQueue::add_callback`].
@@ -55,7 +60,7 @@ impl WaitQueue {
             len: AtomicUsize::new(0),
             entries: SpinLock::new(Entries {
                 next_id: 0,
-                list: VecDeque::new(),
+                list: BTreeMap::new(),
             }),
         }
     }
@@ -97,34 +102,57 @@ impl WaitQueue {
         if self.len.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let mut callbacks: VecDeque<Arc<dyn WakeCallback>> = VecDeque::new();
-        {
-            let entries = self.entries.lock();
-            let mut left = n;
-            for e in &entries.list {
-                if e.exclusive && left == 0 {
-                    continue;
-                }
-                match &e.kind {
-                    Kind::Task(w, woken) => {
-                        if !woken.swap(true, Ordering::AcqRel) {
-                            w.wake();
-                            if e.exclusive {
-                                left -= 1;
-                            }
-                        }
-                    }
-                    Kind::Callback(c) => {
-                        if let Some(c) = c.upgrade() {
-                            callbacks.push_back(c);
-                        }
-                    }
+        let mut left = n;
+        // Of exclusive callbacks one is enough, however many tasks are to be woken.
+        let mut used = false;
+        // Entries that come during the walk need no wake-up: they look at the condition themselves.
+        let (mut at, last) = (0, self.entries.lock().next_id);
+        while at < last {
+            let mut callbacks = [const { None }; CALLBACKS];
+            at = self.wake_some(at, last, &mut left, &mut callbacks);
+            for (c, exclusive) in callbacks.into_iter().flatten() {
+                if !exclusive {
+                    c.woken(key);
+                } else if !used && left > 0 {
+                    used = c.woken(key);
                 }
             }
         }
-        for c in callbacks {
-            c.woken(key);
+    }
+    /// Wakes tasks behind entry `from`, up to `last`, and gathers callbacks until
+    /// there is no room. The entry it came to.
+    fn wake_some(
+        &self,
+        from: usize,
+        last: usize,
+        left: &mut usize,
+        callbacks: &mut [Option<(Arc<dyn WakeCallback>, bool)>; CALLBACKS],
+    ) -> usize {
+        let entries = self.entries.lock();
+        let mut gathered = 0;
+        for (id, e) in entries.list.range((Excluded(from), Included(last))) {
+            if e.exclusive && *left == 0 {
+                continue;
+            }
+            match &e.kind {
+                Kind::Task(w, woken) => {
+                    if !woken.swap(true, Ordering::AcqRel) {
+                        w.wake();
+                        if e.exclusive {
+                            *left -= 1;
+                        }
+                    }
+                }
+                Kind::Callback(c) => {
+                    let Some(slot) = callbacks.get_mut(gathered) else {
+                        return *id - 1;
+                    };
+                    *slot = c.upgrade().map(|c| (c, e.exclusive));
+                    gathered += 1;
+                }
+            }
         }
+        last
     }
     /// Wakes everybody.
     pub fn wake_all(&self) {
@@ -144,28 +172,22 @@ impl WaitQueue {
     }
 
     /// Puts a callback on the queue. It stays until [`WaitQueue::remove`].
-    pub fn add_callback(&self, c: Weak<dyn WakeCallback>) -> WaitEntry {
-        self.add(Kind::Callback(c), false)
+    /// `exclusive`: a wake-up goes to one such callback that has a use for it.
+    pub fn add_callback(&self, c: Weak<dyn WakeCallback>, exclusive: bool) -> WaitEntry {
+        self.add(Kind::Callback(c), exclusive)
     }
     fn add(&self, kind: Kind, exclusive: bool) -> WaitEntry {
         let mut e = self.entries.lock();
         e.next_id += 1;
         let id = e.next_id;
-        e.list.push_back(Entry {
-            id,
-            exclusive,
-            kind,
-        });
+        e.list.insert(id, Entry { exclusive, kind });
         self.len.store(e.list.len(), Ordering::SeqCst);
         WaitEntry(id)
     }
     /// Takes an entry off the queue.
     pub fn remove(&self, entry: WaitEntry) {
         let mut e = self.entries.lock();
-        let mut gone = None;
-        if let Some(i) = e.list.iter().position(|x| x.id == entry.0) {
-            gone = e.list.remove(i);
-        }
+        let gone = e.list.remove(&entry.0);
         self.len.store(e.list.len(), Ordering::SeqCst);
         drop(e);
         drop(gone);

@@ -11,7 +11,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use hal::Pfn;
 use hal::dev::Event;
 use hal::platform::{LogLevel, Platform};
@@ -168,6 +168,8 @@ pub struct Kernel {
     pub(crate) process_exit: Once<ProcessExit>,
     /// Process whose end ends the machine (the command); 0 = none yet.
     pub main_pid: AtomicI32,
+    /// The OOM killer has said that it finds nobody to kill, since the last time it did.
+    pub(crate) oom_helpless: AtomicBool,
     /// `CLOCK_REALTIME` at boot, in ns since 1970.
     pub boot_realtime_ns: u64,
     log: SpinLock<LogRing, { level::LEAF }>,
@@ -242,6 +244,7 @@ impl Kernel {
             session_exit: Once::new(),
             process_exit: Once::new(),
             main_pid: AtomicI32::new(0),
+            oom_helpless: AtomicBool::new(false),
             boot_realtime_ns: clock.realtime_ns().saturating_sub(now_mono),
             log: SpinLock::new(LogRing::default()),
             params,

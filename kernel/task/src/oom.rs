@@ -3,7 +3,9 @@
 //!
 //! The process with the highest [`score`] gets SIGKILL. It is marked as victim,
 //! so that its own faults fail at once and its memory comes back soon; until it
-//! has, nobody else is killed.
+//! has, nobody else is killed. The machine's command is spared as long as others
+//! have more than a quarter of its memory, and if it has hardly any itself: then
+//! the memory belongs to no process, and calls fail.
 
 use crate::{Process, signal};
 use abi::SigInfo;
@@ -16,13 +18,20 @@ use hal::platform::LogLevel;
 /// `oom_score_adj` that exempts a process.
 const NEVER: i32 = -1000;
 
-/// Memory of a process in frames, page tables included.
+/// Memory of a process in frames: its pages, page tables and kernel stacks, and a
+/// frame for each open file, so that a process that hoards objects of the kernel is found.
 fn footprint(p: &Process) -> u64 {
-    let Some(mm) = p.any_thread().and_then(|t| t.mm()) else {
+    let Some(task) = p.any_thread() else {
         return 0;
     };
-    let c = mm.counts();
-    c.rss_anon + c.rss_file + c.rss_shmem + c.page_tables
+    let pages = task.mm().map_or(0, |mm| {
+        let c = mm.counts();
+        c.rss_anon + c.rss_file + c.rss_shmem + c.page_tables
+    });
+    let files = task.files().map_or(0, |f| f.len() as u64);
+    let stacks = u64::from(p.live_threads.load(Ordering::Relaxed))
+        * (hal::cpu::KSTACK_SIZE / hal::PAGE_SIZE) as u64;
+    pages + files + stacks
 }
 
 /// Frames a process counts for, its `oom_score_adj` in thousandths of all memory added.
@@ -66,18 +75,31 @@ pub(crate) fn kill_something() -> bool {
         .iter()
         .filter(living)
         .filter(|p| p.oom_score_adj.load(Ordering::Relaxed) != NEVER)
-        .max_by_key(|p| points(p, total));
+        .map(|p| (points(p, total), p))
+        .filter_map(|(n, p)| {
+            // The machine ends with its command.
+            let command = p.pid() == kernel.main_pid.load(Ordering::Relaxed);
+            match command {
+                true => (n > total as i64 / 8).then_some((n / 4, p)),
+                false => Some((n, p)),
+            }
+        })
+        .max_by_key(|(n, _)| *n)
+        .map(|(_, p)| p);
     let Some(p) = victim else {
-        kernel.log(
-            LogLevel::Error,
-            "out of memory and no process to kill".into(),
-        );
+        if !kernel.oom_helpless.swap(true, Ordering::Relaxed) {
+            kernel.log(
+                LogLevel::Error,
+                "out of memory and no process to kill".into(),
+            );
+        }
         return false;
     };
     // Two vCPUs may choose at once; one of them kills.
     if p.oom_victim.swap(true, Ordering::AcqRel) {
         return true;
     }
+    kernel.oom_helpless.store(false, Ordering::Relaxed);
     let comm = p.any_thread().map(|t| t.comm()).unwrap_or_default();
     kernel.log(
         LogLevel::Warn,

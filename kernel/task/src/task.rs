@@ -399,6 +399,9 @@ impl Waiter for Task {
     fn interrupted(&self) -> bool {
         self.flag(flag::SIGPENDING)
     }
+    fn may_wait(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == state::RUNNING
+    }
     fn yield_if_needed(&self) {
         crate::sched::preempt_point(self);
     }

@@ -9,8 +9,8 @@ use crate::notify::event;
 use crate::poll::{PollEvents, PollTable};
 use crate::state::WriteAccess;
 use abi::{Errno, Result};
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, Ordering};
 use mm::PageCache;
@@ -194,7 +194,8 @@ pub struct File {
     pub cred: Arc<Cred>,
     /// Owner for SIGIO (fcntl F_SETOWN): pid, or -pgrp; and the signal (F_SETSIG).
     pub owner: sync::SpinLock<(i32, i32), { sync::level::INODE }>,
-    hooks: sync::SpinLock<Vec<Weak<dyn ReleaseHook>>, { sync::level::INODE }>,
+    /// By address. There may be very many.
+    hooks: sync::SpinLock<BTreeMap<usize, Weak<dyn ReleaseHook>>, { sync::level::INODE }>,
     /// The right to write, or to run, the file.
     access: Option<WriteAccess>,
 }
@@ -248,18 +249,18 @@ impl File {
             pos: Mutex::new(0),
             cred,
             owner: sync::SpinLock::new((0, 0)),
-            hooks: sync::SpinLock::new(Vec::new()),
+            hooks: sync::SpinLock::new(BTreeMap::new()),
             access,
         })
     }
     /// Has `hook` called when the last reference to the description goes; once, however often it is added.
     pub fn add_release_hook(&self, hook: Weak<dyn ReleaseHook>) {
         let mut hooks = self.hooks.lock();
-        if hooks.iter().any(|h| Weak::ptr_eq(h, &hook)) {
-            return;
+        hooks.insert(hook.as_ptr().addr(), hook);
+        // Now and then those that are gone are taken out.
+        if hooks.len().is_power_of_two() {
+            hooks.retain(|_, h| h.strong_count() > 0);
         }
-        hooks.retain(|h| h.strong_count() > 0);
-        hooks.push(hook);
     }
     /// Current flags.
     pub fn flags(&self) -> OpenFlags {
@@ -291,7 +292,7 @@ impl File {
 impl Drop for File {
     fn drop(&mut self) {
         let hooks = core::mem::take(self.hooks.get_mut());
-        for hook in hooks.iter().filter_map(Weak::upgrade) {
+        for hook in hooks.values().filter_map(Weak::upgrade) {
             hook.released(self);
         }
         crate::locks::release(self);

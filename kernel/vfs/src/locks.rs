@@ -92,7 +92,7 @@ impl LockSet {
         {
             return Ok(Err(b.lock));
         }
-        if held.len() + 2 > LOCKS_MAX {
+        if held.len() + 2 > LOCKS_MAX || held.try_reserve(2).is_err() {
             return Err(Errno::ENOLCK);
         }
         let weaker = apply(&mut held, new);

@@ -7,8 +7,8 @@
 use crate::inode::InodeRef;
 use crate::path::{Dentry, Path};
 use crate::shared::Shared;
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use sync::{SpinLock, level};
 
@@ -37,15 +37,17 @@ pub trait Watcher: Send + Sync {
 }
 
 struct Entry {
-    id: u64,
     wd: i32,
     mask: u32,
     to: Weak<dyn Watcher>,
 }
 
-/// The watches on one inode.
+/// The watches on one inode by number. There may be very many.
 #[derive(Default)]
-pub(crate) struct Watches(SpinLock<Vec<Entry>, { level::INODE }>);
+pub(crate) struct Watches(SpinLock<BTreeMap<u64, Entry>, { level::INODE }>);
+
+/// Watchers that are told of an event between two looks at the list.
+const BATCH: usize = 16;
 
 /// A registered watch; ends when dropped. Keeps the inode alive.
 pub struct Watch {
@@ -61,7 +63,7 @@ pub fn watch(path: &Path, wd: i32, mask: u32, to: Weak<dyn Watcher>) -> abi::Res
     let id = shared.next_id();
     if let Some(state) = inode.state() {
         let mut list = state.rare_or_new().watches.0.lock();
-        list.push(Entry { id, wd, mask, to });
+        list.insert(id, Entry { wd, mask, to });
         state.watch_mask.fetch_or(mask, Ordering::Relaxed);
     }
     shared.watches.fetch_add(1, Ordering::Relaxed);
@@ -76,19 +78,19 @@ impl Watch {
     /// Watches for other events from now on.
     pub fn set_mask(&self, mask: u32) {
         self.edit(|list, id| {
-            if let Some(e) = list.iter_mut().find(|e| e.id == id) {
+            if let Some(e) = list.get_mut(&id) {
                 e.mask = mask;
             }
         });
     }
-    fn edit(&self, f: impl FnOnce(&mut Vec<Entry>, u64)) {
+    fn edit(&self, f: impl FnOnce(&mut BTreeMap<u64, Entry>, u64)) {
         let Some(state) = self.inode.state() else {
             return;
         };
         let Some(rare) = state.rare() else { return };
         let mut list = rare.watches.0.lock();
         f(&mut list, self.id);
-        let all = list.iter().fold(0, |m, e| m | e.mask);
+        let all = list.values().fold(0, |m, e| m | e.mask);
         state.watch_mask.store(all, Ordering::Relaxed);
     }
 }
@@ -96,11 +98,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let mut gone = None;
-        self.edit(|list, id| {
-            if let Some(i) = list.iter().position(|e| e.id == id) {
-                gone = Some(list.swap_remove(i));
-            }
-        });
+        self.edit(|list, id| gone = list.remove(&id));
         self.shared.watches.fetch_sub(1, Ordering::Relaxed);
         drop(gone);
     }
@@ -154,14 +152,27 @@ fn send(inode: &InodeRef, mask: u32, cookie: u32, name: Option<&[u8]>) {
         return;
     }
     let Some(rare) = state.rare() else { return };
-    let to: Vec<(i32, Arc<dyn Watcher>)> = {
-        let list = rare.watches.0.lock();
-        list.iter()
-            .filter(|e| e.mask & mask & !event::ISDIR != 0)
-            .filter_map(|e| Some((e.wd, e.to.upgrade()?)))
-            .collect()
-    };
-    for (wd, w) in to {
-        w.event(wd, mask, cookie, name);
+    let mut at = 0;
+    loop {
+        let mut to = [const { None }; BATCH];
+        {
+            let list = rare.watches.0.lock();
+            let hit = list
+                .range(at..)
+                .filter(|(_, e)| e.mask & mask & !event::ISDIR != 0);
+            for (slot, (id, e)) in to.iter_mut().zip(hit) {
+                *slot = Some((e.wd, e.to.clone()));
+                at = *id + 1;
+            }
+        }
+        let full = to.iter().all(Option::is_some);
+        for (wd, w) in to.into_iter().flatten() {
+            if let Some(w) = w.upgrade() {
+                w.event(wd, mask, cookie, name);
+            }
+        }
+        if !full {
+            return;
+        }
     }
 }

@@ -71,12 +71,13 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Registers `callback`.
+    /// Registers `callback`; `exclusive` as in [`WaitQueue::add_callback`].
     pub fn new(
         owner: alloc::sync::Arc<dyn QueueOwner>,
         callback: Weak<dyn WakeCallback>,
+        exclusive: bool,
     ) -> Registration {
-        let entry = owner.queue().add_callback(callback);
+        let entry = owner.queue().add_callback(callback, exclusive);
         Registration { owner, entry }
     }
 }

@@ -467,7 +467,11 @@ impl Inode for TmpInode {
         x.get(name).cloned().ok_or(Errno::ENODATA)
     }
     fn set_xattr(&self, name: &[u8], value: &[u8], flags: u32) -> Result {
-        let (key, value) = (name.to_vec(), value.to_vec());
+        let key = name.to_vec();
+        let mut kept = Vec::new();
+        kept.try_reserve_exact(value.len())
+            .map_err(|_| Errno::ENOMEM)?;
+        kept.extend_from_slice(value);
         let mut x = self.rare().xattrs.lock();
         let old = x.contains_key(name);
         if old && flags & XATTR_CREATE != 0 {
@@ -481,11 +485,12 @@ impl Inode for TmpInode {
             .filter(|(k, _)| k.as_slice() != name)
             .map(|(k, v)| k.len() + v.len())
             .sum();
-        if used + key.len() + value.len() > XATTRS_MAX {
+        if used + key.len() + kept.len() > XATTRS_MAX {
             return Err(Errno::ENOSPC);
         }
-        x.insert(key, value);
+        let gone = x.insert(key, kept);
         drop(x);
+        drop(gone);
         self.touch_ctime();
         Ok(())
     }

@@ -12,7 +12,7 @@ use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use sync::{Mutex, SpinLock, level};
 use vfs::Cred;
 use vfs::cred::cap;
@@ -34,6 +34,8 @@ pub struct SysV {
     pub shm: Table<shm::Segment>,
     /// Semaphore sets.
     pub sem: Table<sem::Set>,
+    /// Semaphores of all sets.
+    pub(crate) sems: Arc<AtomicUsize>,
     /// Semaphore adjustments at exit, by process.
     pub(crate) undo: sem::Undos,
     /// Message queues.

@@ -116,7 +116,10 @@ impl SysV {
                 writers: WaitQueue::new(),
             })
         };
-        self.msg.get(cx, key, flags, MAX_QUEUES, |_| Ok(()), make)
+        // Full queues, which belong to no process, take a sixteenth of memory at most.
+        let fit = mm::frame::stats().total as usize * hal::PAGE_SIZE / 16 / MAX_BYTES as usize;
+        let most = MAX_QUEUES.min(u32::try_from(fit).unwrap_or(MAX_QUEUES));
+        self.msg.get(cx, key, flags, most, |_| Ok(()), make)
     }
     /// msgsnd(2), the message copied in. [`Errno::EINVAL`] for a bad type or length.
     pub fn msgsnd(&self, cx: &dyn Caller, id: i32, kind: i64, data: Vec<u8>, flags: i32) -> Result {

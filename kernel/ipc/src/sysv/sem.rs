@@ -7,6 +7,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use sync::{SpinLock, WaitQueue, level};
 use vfs::file::Caller;
 
@@ -39,6 +40,34 @@ struct Inner {
 pub struct Set {
     inner: SpinLock<Inner, { level::IPC }>,
     queue: WaitQueue,
+    _charge: Charge,
+}
+
+/// Semaphores of a set, counted among those of the machine. They belong to no
+/// process, so nobody's end gives their memory back.
+struct Charge {
+    count: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Charge {
+    /// [`Errno::ENOSPC`] beyond a sixteenth of memory.
+    fn new(all: &Arc<AtomicUsize>, count: usize) -> Result<Charge> {
+        let bytes = (mm::frame::stats().total as usize).saturating_mul(hal::PAGE_SIZE) / 16;
+        let all = all.clone();
+        let before = all.fetch_add(count, Ordering::Relaxed);
+        let charge = Charge { count, all };
+        if (before + count).saturating_mul(size_of::<Sem>()) > bytes {
+            return Err(Errno::ENOSPC);
+        }
+        Ok(charge)
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.count, Ordering::Relaxed);
+    }
 }
 
 /// What SEM_UNDO has noted: by process and set, an adjustment for each semaphore.
@@ -177,9 +206,14 @@ impl SysV {
             if n == 0 {
                 return Err(Errno::EINVAL);
             }
+            let charge = Charge::new(&self.sems, n)?;
+            let mut sems = Vec::new();
+            sems.try_reserve_exact(n).map_err(|_| Errno::ENOMEM)?;
+            sems.resize(n, Sem::default());
             Ok(Set {
+                _charge: charge,
                 inner: SpinLock::new(Inner {
-                    sems: vec![Sem::default(); n],
+                    sems,
                     otime: 0,
                     ctime: seconds(cx),
                 }),

@@ -164,15 +164,12 @@ impl Mm {
                 (len.is_some(), piece)
             })?;
             // The guest may have changed it between the search and the copy.
+            out.try_reserve(piece.len()).map_err(|_| Errno::ENOMEM)?;
             if let Some(i) = piece.iter().position(|b| *b == 0) {
                 out.extend_from_slice(&piece[..i]);
                 return Ok(out);
             }
-            if out.is_empty() {
-                out = piece;
-            } else {
-                out.extend_from_slice(&piece);
-            }
+            out.extend_from_slice(&piece);
             if found {
                 return Ok(out);
             }

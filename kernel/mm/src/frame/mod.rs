@@ -257,11 +257,12 @@ pub(crate) fn make_room(n: usize) -> bool {
 /// Reclaims about `n` frames, then kills, until it is `enough`. Whether it is worth another try.
 fn make_room_until(n: usize, enough: &dyn Fn() -> bool) -> bool {
     reclaim(n);
-    if enough() {
-        return true;
-    }
-    let st = state();
-    let h = st.oom.load(Relaxed);
+    enough() || kill_until(enough)
+}
+
+/// Kills until it is `enough`, but does not wait long. Whether it is worth another try.
+fn kill_until(enough: &dyn Fn() -> bool) -> bool {
+    let h = state().oom.load(Relaxed);
     if h == 0 {
         return false;
     }
@@ -280,12 +281,73 @@ fn make_room_until(n: usize, enough: &dyn Fn() -> bool) -> bool {
         }
         me.prepare_wait(false);
         me.wait(Some(sync::timer::monotonic_ns() + 2_000_000));
-        if me.interrupted() {
-            // Perhaps we are the victim: then there is nothing to wait for.
-            return handler();
+        // Perhaps we are the victim: then there is nothing to wait for.
+        if me.interrupted() && !handler() {
+            return false;
         }
     }
     enough()
+}
+
+/// A run of more frames than this is long: see [`alloc_heap`].
+const LONG_RUN: usize = 16;
+
+/// `n` frames for the heap. Most objects are allocated infallibly, and this is
+/// what keeps them from using memory up: whoever holds no spin lock waits here
+/// while the OOM killer works, so that the last frames are left for short
+/// sections under spin locks, and for victims that exit. Long runs do not get
+/// the last frames; whoever asks for one without being able to wait must be ready to get none.
+pub(crate) fn alloc_heap(n: usize, zeroed: bool) -> Option<Pfn> {
+    let last = state().reserve / 4;
+    let leave = if n > LONG_RUN { last } else { 0 };
+    let take = |leave| alloc_raw(n, Kind::Heap, leave, !zeroed, zeroed);
+    take(last)
+        .or_else(|| wait_for_heap(n, last, &take))
+        .or_else(|| take(leave))
+}
+
+/// Whether the heap is down to its last frames: loops that allocate under spin
+/// locks only call [`wait_for_frames`] between them.
+#[inline]
+pub fn nearly_empty() -> bool {
+    let st = state();
+    st.free.load(Relaxed) < st.reserve / 4
+}
+
+/// Waits while [`nearly_empty`], if the caller can wait.
+#[cold]
+pub fn wait_for_frames() {
+    let last = state().reserve / 4;
+    let take = |leave| alloc_raw(1, Kind::Heap, leave, true, false);
+    if let Some(p) = wait_for_heap(1, last, &take) {
+        free_raw(p, 1, Kind::Heap);
+    }
+}
+
+#[cold]
+fn wait_for_heap(n: usize, last: usize, take: &dyn Fn(usize) -> Option<Pfn>) -> Option<Pfn> {
+    let head = hal::cpu::current_stack();
+    let may_wait = head.lock_depth.load(Relaxed) == 0
+        && !head.relieving.load(Relaxed)
+        && head.waiter.is_some_and(|w| w.may_wait());
+    // Nobody dies for a long run that there would hardly be.
+    if !may_wait || n > state().reserve / 2 {
+        return None;
+    }
+    head.relieving.store(true, Relaxed);
+    // The caller may hold any sleeping lock: nothing that takes one is reclaimed.
+    crate::page_cache::registry::reclaim_clean(n.max(128));
+    let mut got = take(last);
+    if got.is_none() {
+        let found = core::cell::Cell::new(None);
+        kill_until(&|| {
+            found.set(take(last));
+            found.get().is_some()
+        });
+        got = found.get();
+    }
+    head.relieving.store(false, Relaxed);
+    got
 }
 
 /// `n` contiguous frames for the kernel, aligned to the next power of two,

@@ -56,13 +56,18 @@ pub(super) enum Effort {
 /// Frees about `target` clean pages of files. Returns how many. May sleep; no
 /// spin lock held. Address spaces that are being changed are passed over.
 pub(crate) fn reclaim(target: usize) -> usize {
+    use Effort::*;
+    reclaim_by(target, &[Cold, Unmapped, Mapped, Dirty])
+}
+
+/// As [`reclaim`], but pages that nobody maps only: takes no sleeping lock and does not wait.
+pub(crate) fn reclaim_clean(target: usize) -> usize {
+    reclaim_by(target, &[Effort::Cold, Effort::Unmapped])
+}
+
+fn reclaim_by(target: usize, efforts: &[Effort]) -> usize {
     let mut freed = 0;
-    for effort in [
-        Effort::Cold,
-        Effort::Unmapped,
-        Effort::Mapped,
-        Effort::Dirty,
-    ] {
+    for &effort in efforts {
         let rounds = state().caches.lock().caches.len();
         for _ in 0..rounds {
             if freed >= target {

@@ -613,6 +613,9 @@ pub(crate) fn preempt_point(task: &Task) {
     if need_resched(task.kernel) {
         schedule();
     }
+    if mm::frame::nearly_empty() {
+        mm::frame::wait_for_frames();
+    }
 }
 
 /// sched_yield(2): behind all others of the same priority.
@@ -730,6 +733,9 @@ const TIDY_AFTER_NS: u64 = 500_000_000;
 
 /// The life of an idle task: runs whatever becomes runnable, else idles.
 pub(crate) fn idle_loop(kernel: &'static Kernel) -> ! {
+    cpu::current_stack()
+        .relieving
+        .store(true, Ordering::Relaxed);
     // Free memory that the host still held when there was last nothing more to give back.
     let mut tidied = 0;
     loop {
