@@ -81,7 +81,15 @@ lodger_vdso_clock_gettime:
 1:  call lodger_vdso_read
     test edx, edx
     jnz 3f
-    mov [rsi], rcx
+    lea r10d, [rdi - 5]             # the coarse clocks go in steps of a tick
+    cmp r10d, 1
+    ja 2f
+    mov r9, rax
+    mov r10d, 4000000
+    div r10                         # rdx is 0
+    mov rax, r9
+    sub rax, rdx
+2:  mov [rsi], rcx
     mov [rsi + 8], rax
     xor eax, eax
     ret

@@ -103,16 +103,22 @@ fn cpu_clock(cx: &Ctx, id: i32) -> Result<Clock> {
 /// Reads a clock in ns (CLOCK_REALTIME, MONOTONIC, BOOTTIME, RAW, COARSE ones, TAI, CPU-time clocks of
 /// this and other processes). [`Errno::EINVAL`].
 pub fn read(cx: &Ctx, clock: i32) -> Result<u64> {
-    Ok(Clock::from_id(cx, clock)?.now(cx.kernel()))
+    let now = Clock::from_id(cx, clock)?.now(cx.kernel());
+    Ok(now - now % granule(clock))
 }
 
 /// Resolution of a clock in ns. [`Errno::EINVAL`].
 pub fn resolution(cx: &Ctx, clock: i32) -> Result<u64> {
     Clock::from_id(cx, clock)?;
-    Ok(match u32::try_from(clock) {
+    Ok(granule(clock))
+}
+
+/// Steps in which a clock advances, ns. The vDSO knows them too.
+fn granule(clock: i32) -> u64 {
+    match u32::try_from(clock) {
         Ok(raw::CLOCK_REALTIME_COARSE | raw::CLOCK_MONOTONIC_COARSE) => COARSE_NS,
         _ => 1,
-    })
+    }
 }
 
 /// clock_settime(2). [`Errno::EPERM`], [`Errno::EINVAL`].

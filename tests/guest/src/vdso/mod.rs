@@ -9,7 +9,8 @@ tests![
     fast,
     gettimeofday_time,
     getcpu_call,
-    after_fork_and_exec
+    after_fork_and_exec,
+    coarse_steps,
 ];
 
 fn by_call(c: i32) -> i64 {
@@ -129,4 +130,20 @@ fn after_fork_and_exec() {
         run(|| exec(&me(), &["guest", "--run", "vdso::agrees_with_calls"], &[]).err())
     );
     say!("{}", by_libc(CLOCK_MONOTONIC) > a);
+}
+
+fn coarse_steps() {
+    for c in [CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE] {
+        for read in [by_libc, by_call] {
+            let mut seen: Vec<i64> = (0..1000).map(|_| read(c)).collect();
+            seen.dedup();
+            let before = read(c);
+            let fine = by_libc(if c == 5 {
+                CLOCK_REALTIME
+            } else {
+                CLOCK_MONOTONIC
+            });
+            say!("{c} few {} behind {}", seen.len() < 100, before <= fine);
+        }
+    }
 }
