@@ -98,6 +98,7 @@ const TOOLS: &[(&str, fn(&[String]) -> i32)] = &[
     ("busy", stress::busy::main),
     ("hog", stress::hog::main),
     ("bind", stress::bind::main),
+    ("addresses", prctl::print_addresses),
     ("hoard", stress::hoard::main),
     ("forks", stress::forks::main),
     ("spin", stress::spin::main),

@@ -277,6 +277,12 @@ impl Mm {
         let old = core::mem::replace(&mut *self.exe.lock(), file);
         drop(old);
     }
+    /// Has mappings without a wish start `bytes` further down, a random distance of exec's.
+    pub fn lower_mappings(&self, bytes: u64) {
+        let mut vmas = self.vmas.write();
+        let top = vmas.top.saturating_sub(bytes);
+        vmas.set_top(top);
+    }
     /// Marks the process as chosen by the OOM killer: its faults give [`FaultError::Oom`] at once, allocations may use the reserve.
     pub fn set_oom_victim(&self) {
         self.victim.store(true, Relaxed);

@@ -8,6 +8,7 @@ tests![
     arch_bases,
     misc_values,
     personality_call,
+    addresses_random,
     tid_address,
     thp_and_others
 ];
@@ -152,4 +153,48 @@ fn thp_and_others() {
         sys!(prctl(PR_GET_UNALIGN, 0))
     );
     say!("membarrier {}", raw!(SYS_membarrier, 0, 0, 0).0 >= 0);
+}
+
+/// Where a mapping, the heap, the stack and the program's code lie in a fresh process.
+pub fn print_addresses(_: &[String]) -> i32 {
+    let map = sys!(mmap(
+        null_mut(),
+        4096,
+        PROT_READ,
+        MAP_PRIVATE | MAP_ANONYMOUS,
+        -1,
+        0
+    ))
+    .v();
+    let on_stack = 0u8;
+    let brk = unsafe { sbrk(0) }.addr();
+    say!("{map:x} {brk:x} {:x}", (&raw const on_stack).addr());
+    0
+}
+
+fn addresses_random() {
+    let me = me();
+    let seen = |persona: Option<u64>| {
+        let p = pipe();
+        let pid = fork(|| {
+            if let Some(n) = persona {
+                unsafe { personality(n) };
+            }
+            unsafe { dup2(p[1], 1) };
+            exec(&me, &["guest", "--tool", "addresses"], &[]);
+            1
+        });
+        wait(pid);
+        let text = read(p[0], 200);
+        close(p[0]);
+        close(p[1]);
+        text.trim_matches('"').trim_end_matches("\\n").to_string()
+    };
+    let differ = |persona: Option<u64>| {
+        let (a, b) = (seen(persona), seen(persona));
+        let pairs = a.split(' ').zip(b.split(' '));
+        pairs.map(|(x, y)| x != y).collect::<Vec<_>>()
+    };
+    say!("by default {:?}", differ(None));
+    say!("ADDR_NO_RANDOMIZE {:?}", differ(Some(0x0004_0000)));
 }
