@@ -11,7 +11,6 @@ use core::sync::atomic::Ordering;
 use hal::{PAGE_SIZE, Prot};
 use mm::Mm;
 use mm::aspace::{Backing, Fixed, MapRequest, VmFlags};
-use sync::WaitQueue;
 use task::{Ctx, sched};
 use vfs::File;
 use vfs::file::MmapBacking;
@@ -470,7 +469,7 @@ pub fn sys_membarrier(cx: &Ctx, cmd: MembarrierCmd, flags: u32, _cpu: i32) -> Re
         C::MEMBARRIER_CMD_GLOBAL
         | C::MEMBARRIER_CMD_GLOBAL_EXPEDITED
         | C::MEMBARRIER_CMD_PRIVATE_EXPEDITED => {
-            visit_cpus(cx)?;
+            visit_cpus(cx);
             Ok(0)
         }
         _ => Err(Errno::EINVAL),
@@ -478,31 +477,15 @@ pub fn sys_membarrier(cx: &Ctx, cmd: MembarrierCmd, flags: u32, _cpu: i32) -> Re
 }
 
 /// Runs on every vCPU once: each has then switched tasks since the call, which orders all its accesses.
-fn visit_cpus(cx: &Ctx) -> Result {
+fn visit_cpus(cx: &Ctx) {
     let task = cx.task();
     let old = sched::affinity(task);
-    let done = (0..cx.kernel().ncpus()).try_for_each(|cpu| visit(cx, cpu));
-    // It held before, so it can be set again.
-    let _ = sched::set_affinity(task, old);
-    done
-}
-
-fn visit(cx: &Ctx, cpu: u32) -> Result {
-    /// Tries before the scheduler is believed to refuse.
-    const TRIES: u32 = 1000;
-    if sched::set_affinity(cx.task(), 1 << cpu).is_err() {
-        // Not running: nothing to order there.
-        return Ok(());
-    }
-    let here = || (hal::cpu::current_cpu().id == cpu).then_some(());
-    let nobody = WaitQueue::new();
-    for _ in 0..TRIES {
-        // A wake-up obeys the affinity.
-        match nobody.wait_until(Some(cx.kernel().now() + 1), here) {
-            Ok(()) => return Ok(()),
-            Err(Errno::ETIMEDOUT) => {}
-            Err(_) => return Err(Errno::ERESTARTNOINTR),
+    for cpu in 0..cx.kernel().ncpus() {
+        // One that does not run has nothing to order.
+        if sched::set_affinity(task, 1 << cpu).is_ok() {
+            sched::obey_affinity();
         }
     }
-    Err(Errno::EAGAIN)
+    // It held before, so it can be set again.
+    let _ = sched::set_affinity(task, old);
 }

@@ -455,6 +455,13 @@ pub(crate) fn finish_switch() {
     drop(prev);
 }
 
+/// Continues the current task on a vCPU that it may use.
+pub fn obey_affinity() {
+    while misplaced(current()) {
+        migrate();
+    }
+}
+
 /// Moves the current task to a vCPU that it may use.
 pub(crate) fn migrate() {
     let me = current();
