@@ -76,8 +76,8 @@ fn panic() -> Result<(), Failed> {
     };
     says("kernel panic: sysrq triggered crash")?;
     says("machine.rs:")?;
-    says("procfs::machine::sysrq")?;
-    says("task::run::")?;
+    says("sysrq\n")?;
+    says("user_loop\n")?;
     says("memory file kept")?;
     check(out.code() == KERNEL_PANIC, || {
         format!("ended with {}\n{text}", out.code())

@@ -138,6 +138,13 @@ impl SigInfo {
         s.fields[0] = addr;
         s
     }
+    /// A file is ready: `si_band`, `si_fd` (F_SETSIG).
+    pub const fn poll(signo: i32, code: i32, band: u32, fd: i32) -> SigInfo {
+        let mut s = SigInfo::new(signo, code);
+        s.fields[0] = band as u64;
+        s.fields[1] = fd as u32 as u64;
+        s
+    }
     /// A POSIX timer: id, overrun, value.
     pub const fn timer(signo: i32, id: i32, overrun: i32, value: u64) -> SigInfo {
         let mut s = SigInfo::new(signo, -2);

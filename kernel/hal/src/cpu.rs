@@ -34,6 +34,8 @@ pub const IRQ_RESCHED: u32 = 1 << 1;
 pub const IRQ_DEVICE: u32 = 1 << 2;
 /// Interrupt: something about the task running in guest mode changed (signal).
 pub const IRQ_NOTIFY: u32 = 1 << 3;
+/// Interrupt: kernel code has left work for a moment without locks.
+pub const IRQ_ASYNC: u32 = 1 << 4;
 
 /// What a vCPU is doing, kept in [`CpuBlock::mode`].
 pub mod mode {

@@ -8,7 +8,8 @@ use abi::io::{FOwnerEx, Flock};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use task::Ctx;
-use vfs::file::Caller;
+use task::sigio::Async;
+use vfs::file::{Caller, OwnerKind};
 use vfs::locks::{self, LockKind, RangeLock};
 use vfs::{File, FileType, OpenFlags};
 
@@ -48,16 +49,27 @@ pub fn sys_fcntl(cx: &Ctx, fd: Fd, cmd: FcntlCmd, arg: FcntlArg) -> Result<u64> 
         return Err(Errno::EBADF);
     }
     match cmd.0 {
-        C::F_SETFL => set_flags(cx, &f, OpenFlags::from_bits_retain(arg as u32)).map(|()| 0),
+        C::F_SETFL => set_flags(cx, fd, &f, OpenFlags::from_bits_retain(arg as u32)).map(|()| 0),
         C::F_GETLK | C::F_OFD_GETLK => get_lock(cx, &f, cmd, arg).map(|()| 0),
         C::F_SETLK | C::F_SETLKW | C::F_OFD_SETLK | C::F_OFD_SETLKW => {
             set_lock(cx, &f, cmd, arg).map(|()| 0)
         }
-        C::F_GETOWN => Ok(f.owner.lock().0 as i64 as u64),
-        C::F_SETOWN => set_owner(cx, &f, arg as i32).map(|()| 0),
+        C::F_GETOWN => {
+            let o = *f.owner.lock();
+            let sign = if o.kind == OwnerKind::Group { -1 } else { 1 };
+            Ok((sign * i64::from(o.id)) as u64)
+        }
+        C::F_SETOWN => {
+            let who = arg as i32;
+            match who.checked_abs().ok_or(Errno::EINVAL)? {
+                id if who < 0 => set_owner(cx, &f, OwnerKind::Group, id),
+                id => set_owner(cx, &f, OwnerKind::Process, id),
+            }
+            .map(|()| 0)
+        }
         C::F_GETOWN_EX => {
-            let who = f.owner.lock().0;
-            let (kind, pid) = if who < 0 { (2, -who) } else { (1, who) };
+            let o = *f.owner.lock();
+            let (kind, pid) = (o.kind as i32, o.id);
             mm(cx).put(arg, &FOwnerEx { kind, pid })?;
             Ok(0)
         }
@@ -66,24 +78,25 @@ pub fn sys_fcntl(cx: &Ctx, fd: Fd, cmd: FcntlCmd, arg: FcntlArg) -> Result<u64> 
             if ex.pid < 0 {
                 return Err(Errno::EINVAL);
             }
-            let who = match ex.kind {
-                0 | 1 => ex.pid,
-                2 => -ex.pid,
+            let kind = match ex.kind {
+                0 => OwnerKind::Thread,
+                1 => OwnerKind::Process,
+                2 => OwnerKind::Group,
                 _ => return Err(Errno::EINVAL),
             };
-            set_owner(cx, &f, who).map(|()| 0)
+            set_owner(cx, &f, kind, ex.pid).map(|()| 0)
         }
         C::F_GETOWNER_UIDS => {
             let ids = [f.cred.uid, f.cred.euid];
             mm(cx).put(arg, &ids)?;
             Ok(0)
         }
-        C::F_GETSIG => Ok(f.owner.lock().1 as u64),
+        C::F_GETSIG => Ok(f.owner.lock().signal as u64),
         C::F_SETSIG => {
             if arg > 64 {
                 return Err(Errno::EINVAL);
             }
-            f.owner.lock().1 = arg as i32;
+            f.owner.lock().signal = arg as i32;
             Ok(0)
         }
         // There are no leases: none is held, none is given.
@@ -115,28 +128,45 @@ pub fn sys_fcntl(cx: &Ctx, fd: Fd, cmd: FcntlCmd, arg: FcntlArg) -> Result<u64> 
 }
 
 /// F_SETFL. O_NOATIME is for the owner. [`Errno::EPERM`].
-fn set_flags(cx: &Ctx, f: &File, new: OpenFlags) -> Result {
+fn set_flags(cx: &Ctx, fd: Fd, f: &Arc<File>, mut new: OpenFlags) -> Result {
     if new.difference(f.flags()).contains(OpenFlags::NOATIME) && !cx.cred().owns(f.inode.perm()?) {
         return Err(Errno::EPERM);
     }
-    f.set_flags(new)
+    // Only what others make ready can tell of it.
+    if !matches!(
+        f.inode.file_type(),
+        FileType::Fifo | FileType::Socket | FileType::Char
+    ) {
+        new.remove(OpenFlags::ASYNC);
+    }
+    f.set_flags(new)?;
+    let mut signals = f.signals.lock();
+    if !new.contains(OpenFlags::ASYNC) {
+        *signals = None;
+    } else if signals.is_none() {
+        // A terminal tells its user, even unasked.
+        if f.inode.file_type() == FileType::Char && f.owner.lock().id == 0 {
+            set_owner(cx, f, OwnerKind::Process, cx.process().pid())?;
+        }
+        *signals = Some(Async::new(cx.kernel(), f, fd.0));
+    }
+    Ok(())
 }
 
-/// F_SETOWN: a process, or a group if negative. [`Errno::ESRCH`].
-fn set_owner(cx: &Ctx, f: &File, who: i32) -> Result {
-    if who == i32::MIN {
-        return Err(Errno::EINVAL);
-    }
+/// F_SETOWN. [`Errno::ESRCH`].
+fn set_owner(cx: &Ctx, f: &File, kind: OwnerKind, id: i32) -> Result {
     let pids = &cx.kernel().pids;
-    let exists = match who {
-        0 => true,
-        1.. => pids.task(who).is_some(),
-        _ => pids.group_exists(-who),
+    let exists = match kind {
+        _ if id == 0 => true,
+        OwnerKind::Group => pids.group_exists(id),
+        _ => pids.task(id).is_some(),
     };
     if !exists {
         return Err(Errno::ESRCH);
     }
-    f.owner.lock().0 = who;
+    let cred = cx.cred();
+    let mut o = f.owner.lock();
+    (o.kind, o.id, o.uid, o.euid) = (kind, id, cred.uid, cred.euid);
     Ok(())
 }
 
@@ -248,8 +278,8 @@ pub fn sys_ioctl(cx: &Ctx, fd: Fd, request: IoctlCmd, arg: Hex) -> Result<u64> {
         R::FIOCLEX | R::FIONCLEX => {
             cx.files().set_cloexec(fd.0, request.0 == R::FIOCLEX)?;
         }
-        R::FIONBIO => switch(&f, OpenFlags::NONBLOCK, mm.get::<i32>(arg)?)?,
-        R::FIOASYNC => switch(&f, OpenFlags::ASYNC, mm.get::<i32>(arg)?)?,
+        R::FIONBIO => switch(cx, fd, &f, OpenFlags::NONBLOCK, mm.get::<i32>(arg)?)?,
+        R::FIOASYNC => switch(cx, fd, &f, OpenFlags::ASYNC, mm.get::<i32>(arg)?)?,
         R::FIOQSIZE => match kind {
             FileType::Regular | FileType::Dir | FileType::Symlink => {
                 mm.put(arg, &f.inode.attr()?.size)?;
@@ -270,8 +300,8 @@ pub fn sys_ioctl(cx: &Ctx, fd: Fd, request: IoctlCmd, arg: Hex) -> Result<u64> {
     Ok(0)
 }
 
-fn switch(f: &File, flag: OpenFlags, on: i32) -> Result {
+fn switch(cx: &Ctx, fd: Fd, f: &Arc<File>, flag: OpenFlags, on: i32) -> Result {
     let mut flags = f.flags();
     flags.set(flag, on != 0);
-    f.set_flags(flags)
+    set_flags(cx, fd, f, flags)
 }

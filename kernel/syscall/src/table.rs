@@ -206,7 +206,7 @@ calls! {
     69 msgsnd(msqid: i32, msgp: Ptr, msgsz: u64, msgflg: i32) => sysv::sys_msgsnd, Full;
     70 msgrcv(msqid: i32, msgp: Ptr, msgsz: u64, msgtyp: i64, msgflg: i32) => sysv::sys_msgrcv, Partial("no MSG_COPY");
     71 msgctl(msqid: i32, cmd: i32, buf: Ptr) => sysv::sys_msgctl, Full;
-    72 fcntl(fd: Fd, cmd: FcntlCmd, arg: FcntlArg) => fcntl::sys_fcntl, Partial("no leases, no F_NOTIFY; owners get no SIGIO");
+    72 fcntl(fd: Fd, cmd: FcntlCmd, arg: FcntlArg) => fcntl::sys_fcntl, Partial("no leases, no F_NOTIFY");
     73 flock(fd: Fd, op: FlockOp) => fcntl::sys_flock, Full;
     74 fsync(fd: Fd) => copy::sys_fsync, Full;
     75 fdatasync(fd: Fd) => copy::sys_fdatasync, Full;
@@ -267,7 +267,7 @@ calls! {
     131 sigaltstack(ss: In<SigStack>, old_ss: Out<SigStack>) => signal::sys_sigaltstack, Full;
     132 utime(path: PathPtr, times: In<Utimbuf>) => stat::sys_utime, Full;
     133 mknod(path: PathPtr, mode: Mode, dev: Dev) => names::sys_mknod, Full;
-    135 personality(persona: Hex) => sys::sys_personality, Partial("PER_LINUX, with ADDR_NO_RANDOMIZE kept but without effect");
+    135 personality(persona: Hex) => sys::sys_personality, Partial("PER_LINUX, ADDR_NO_RANDOMIZE");
     137 statfs(path: PathPtr, buf: Out<Statfs>) => stat::sys_statfs, Full;
     138 fstatfs(fd: Fd, buf: Out<Statfs>) => stat::sys_fstatfs, Full;
     140 getpriority(which: PrioWhich, who: i32) => sched::sys_getpriority, Full;

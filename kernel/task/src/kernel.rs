@@ -170,6 +170,7 @@ pub struct Kernel {
     pub main_pid: AtomicI32,
     /// The OOM killer has said that it finds nobody to kill, since the last time it did.
     pub(crate) oom_helpless: AtomicBool,
+    pub(crate) sigio: crate::sigio::Pending,
     /// `CLOCK_REALTIME` at boot, in ns since 1970.
     pub boot_realtime_ns: u64,
     log: SpinLock<LogRing, { level::LEAF }>,
@@ -245,6 +246,7 @@ impl Kernel {
             process_exit: Once::new(),
             main_pid: AtomicI32::new(0),
             oom_helpless: AtomicBool::new(false),
+            sigio: SpinLock::new(Vec::new()),
             boot_realtime_ns: clock.realtime_ns().saturating_sub(now_mono),
             log: SpinLock::new(LogRing::default()),
             params,

@@ -42,6 +42,7 @@ pub mod pidfd;
 pub mod process;
 pub mod run;
 pub mod sched;
+pub mod sigio;
 pub mod signal;
 pub mod start;
 pub mod task;

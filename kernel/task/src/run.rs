@@ -14,7 +14,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use hal::arch::SyscallArgs;
-use hal::cpu::{self, IRQ_DEVICE, IRQ_RESCHED, IRQ_TIMER};
+use hal::cpu::{self, IRQ_ASYNC, IRQ_DEVICE, IRQ_RESCHED, IRQ_TIMER};
 use hal::engine::UserSpace;
 use hal::{Prot, Trap};
 use mm::Mm;
@@ -40,6 +40,9 @@ pub(crate) fn interrupts(kernel: &'static Kernel, bits: u32) {
     }
     if bits & IRQ_RESCHED != 0 {
         sched::set_need_resched(kernel, cpu::current_cpu().id);
+    }
+    if bits & IRQ_ASYNC != 0 {
+        crate::sigio::run(kernel);
     }
     if bits & IRQ_DEVICE != 0 {
         let mut events = Vec::new();

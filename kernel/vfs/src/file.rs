@@ -179,6 +179,31 @@ pub enum MmapBacking {
     Anon,
 }
 
+/// Kinds of [`Owner`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[expect(missing_docs)]
+pub enum OwnerKind {
+    Thread,
+    #[default]
+    Process,
+    Group,
+}
+
+/// Who gets signals when a file is ready, fcntl(2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Owner {
+    /// What `id` names.
+    pub kind: OwnerKind,
+    /// F_SETOWN; 0: nobody.
+    pub id: i32,
+    /// F_SETSIG; 0: SIGIO without information.
+    pub signal: i32,
+    /// User of whoever set it.
+    pub uid: u32,
+    /// Effective user of whoever set it.
+    pub euid: u32,
+}
+
 /// An open file description.
 pub struct File {
     /// Behaviour.
@@ -192,8 +217,10 @@ pub struct File {
     pub pos: Mutex<u64>,
     /// Credentials of the opener.
     pub cred: Arc<Cred>,
-    /// Owner for SIGIO (fcntl F_SETOWN): pid, or -pgrp; and the signal (F_SETSIG).
-    pub owner: sync::SpinLock<(i32, i32), { sync::level::INODE }>,
+    /// Who gets signals when it is ready.
+    pub owner: sync::SpinLock<Owner, { sync::level::INODE }>,
+    /// What sends them while O_ASYNC is set; the task layer's.
+    pub signals: Mutex<Option<Arc<dyn Any + Send + Sync>>>,
     /// By address. There may be very many.
     hooks: sync::SpinLock<BTreeMap<usize, Weak<dyn ReleaseHook>>, { sync::level::INODE }>,
     /// The right to write, or to run, the file.
@@ -248,7 +275,8 @@ impl File {
             flags: AtomicU32::new(flags.difference(keep).bits()),
             pos: Mutex::new(0),
             cred,
-            owner: sync::SpinLock::new((0, 0)),
+            owner: sync::SpinLock::new(Owner::default()),
+            signals: Mutex::new(None),
             hooks: sync::SpinLock::new(BTreeMap::new()),
             access,
         })

@@ -327,7 +327,7 @@ pub fn flock(file: &Arc<File>, kind: LockKind, wait: bool) -> Result {
 
 /// Who is shown as the holder of a flock(2) lock in /proc/locks.
 fn file_pid(file: &File) -> i32 {
-    file.owner.lock().0.max(0)
+    file.owner.lock().id
 }
 
 /// close(2): the POSIX locks of `owner` on the file go.

@@ -2,16 +2,21 @@
 
 mod basic;
 mod core;
+mod ready;
 mod restart;
 mod state;
 
 use self::core::core_bit;
 use basic::*;
+use ready::*;
 use restart::*;
 use state::*;
 
 tests![
     dispositions,
+    async_pipe,
+    async_socket,
+    async_owner,
     handler_runs,
     masks,
     mask_during_handler,
