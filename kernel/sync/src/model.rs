@@ -76,6 +76,9 @@ pub mod cpu {
         fn interrupted(&self) -> bool {
             self.interrupted.load(SeqCst)
         }
+        fn may_wait(&self) -> bool {
+            true
+        }
         fn yield_if_needed(&self) {}
         fn as_any(&self) -> &dyn Any {
             self
