@@ -26,7 +26,8 @@ pub trait Entropy: Send + Sync {
 pub trait Console: Send + Sync {
     /// Takes what has been typed; 0 = nothing now. [`Errno::EIO`]: the terminal hung up.
     fn read(&self, buf: &mut [u8]) -> Result<usize, Errno>;
-    /// Writes what fits without waiting; 0 = nothing now (a device event follows when there is room).
+    /// Writes what fits without waiting; 0 = nothing now. Only after 0 does a
+    /// device event follow when there is room.
     fn write(&self, buf: &[u8]) -> Result<usize, Errno>;
     /// Rows, columns, x pixels, y pixels.
     fn window_size(&self) -> [u16; 4];

@@ -98,11 +98,12 @@ impl ConsoleLine {
                 // Wake-up proof: room is made before the queue is woken.
                 tty.wake_writers();
             }
-            let full = sent < data.len();
+            // Only a host that takes nothing reports when it takes output again.
+            let full = sent == 0;
             let mut p = self.pump.lock();
             let again = core::mem::take(&mut p.again);
             // A full host reports when it takes output again; then we are called.
-            if !again && (full || data.is_empty()) {
+            if !again && full {
                 p.busy = false;
                 return;
             }
