@@ -9,7 +9,7 @@
 //!    signal frames from it, and starts the thread that watches for deaths.
 //! 3. vCPU 0: the calling thread becomes it ([`SeccompEngine::adopt_cpu`])
 //!    and then switches to the boot stack. All others: [`hal::Engine::start_cpu`].
-//! 4. On every way out: [`kill_all`].
+//! 4. On every way out: [`kill_all`]. Around a stop of the machine: [`stop_all`], [`continue_all`].
 //!
 //! Key types: [`SeccompEngine`] (a [`hal::Engine`]), [`X86_64`] (the [`hal::Arch`]).
 //! The functions that `hal` wants at link time (`lodger_hal_*`) are in `switch`.
@@ -27,7 +27,7 @@ mod zygote;
 pub use engine::{Death, EngineOptions, SeccompEngine};
 pub use error::Error;
 pub use x86_64::X86_64;
-pub use zygote::{Zygote, ZygoteConfig, kill_all};
+pub use zygote::{Zygote, ZygoteConfig, continue_all, kill_all, stop_all};
 
 /// Address and bytes of the code inside user processes, for tests that attack it.
 #[doc(hidden)]

@@ -93,6 +93,24 @@ pub fn kill_all() {
     }
 }
 
+/// Stops every user process of this process's machine, which is about to stop
+/// itself. The zygote goes on with them.
+pub fn stop_all() {
+    signal_group(libc::SIGSTOP);
+}
+
+/// Lets them go on.
+pub fn continue_all() {
+    signal_group(libc::SIGCONT);
+}
+
+fn signal_group(signo: i32) {
+    let group = GROUP.load(Ordering::Acquire);
+    if group > 0 && !is_ending() {
+        let _ = task::kill(-group, signo);
+    }
+}
+
 impl Zygote {
     /// Forks the zygote. This process must have one thread, which must live as
     /// long as the machine: its end ends all user processes.

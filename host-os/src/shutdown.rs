@@ -17,13 +17,39 @@ pub const KERNEL_PANIC: i32 = 120;
 /// How long the end of a machine may take, reports of a crash included.
 const PATIENCE_NS: u64 = 20_000_000_000;
 
-static KILL: OnceLock<fn()> = OnceLock::new();
+static PROCESSES: OnceLock<Processes> = OnceLock::new();
 /// The thread that ends the machine; 0 = it goes on.
 static ENDING: AtomicI32 = AtomicI32::new(0);
 
-/// Sets what kills the machine's processes. Called from any thread, also after a crash.
-pub fn set_killer(kill: fn()) {
-    let _ = KILL.set(kill);
+/// What is done with all user processes of the machine. From any thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Processes {
+    /// Kills them; also after a crash.
+    pub kill: fn(),
+    /// Stops them.
+    pub stop: fn(),
+    /// Lets them go on.
+    pub resume: fn(),
+}
+
+/// Sets how to reach the machine's processes.
+pub fn set_processes(p: Processes) {
+    let _ = PROCESSES.set(p);
+}
+
+/// Stops all of the machine, this process included, until SIGCONT.
+pub(crate) fn pause() {
+    if let Some(p) = PROCESSES.get() {
+        (p.stop)();
+    }
+    let _ = host_sys::task::kill(host_sys::task::getpid(), libc::SIGSTOP);
+}
+
+/// After a [`pause`].
+pub(crate) fn resume() {
+    if let Some(p) = PROCESSES.get() {
+        (p.resume)();
+    }
 }
 
 /// Whether the machine is ending already.
@@ -52,8 +78,8 @@ pub fn stop_machine() {
             exit(KERNEL_PANIC)
         }
     }
-    if let Some(kill) = KILL.get() {
-        kill();
+    if let Some(p) = PROCESSES.get() {
+        (p.kill)();
     }
     console::restore();
 }

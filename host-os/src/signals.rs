@@ -7,7 +7,7 @@ use crate::console::HostConsole;
 use crate::event::DeviceQueue;
 use crate::shutdown;
 use hal::dev::Event;
-use host_sys::{Errno, event, signal, task, time};
+use host_sys::{Errno, event, signal, time};
 
 /// Signals that are passed on to the machine's main program.
 const PASSED_ON: [i32; 6] = [
@@ -70,6 +70,7 @@ impl Signals {
                     }
                 }
                 libc::SIGCONT => {
+                    shutdown::resume();
                     if let Some(c) = console {
                         c.resumed();
                     }
@@ -79,7 +80,7 @@ impl Signals {
                         c.release();
                     }
                     // Stops all threads; SIGCONT lets them go on here.
-                    let _ = task::kill(task::getpid(), libc::SIGSTOP);
+                    shutdown::pause();
                 }
                 _ => self.pass_on(signo, queue),
             }

@@ -11,7 +11,7 @@ use host_os::clock::{self, HostClock};
 use host_os::dir::HostTree;
 use host_os::mem::{BOOT_STACK_ADDR, CPU0_ADDR, MemFile, text};
 use host_os::platform::{Devs, HostPlatform};
-use host_os::shutdown;
+use host_os::shutdown::{self, Processes};
 
 /// User processes kept ready for fork and exec.
 const POOL: u32 = 4;
@@ -32,7 +32,11 @@ pub struct Host {
 
 /// Forks the ancestor of the user processes. This process has one thread.
 pub fn spawn_zygote(memory: &MemFile, ncpus: u32) -> Zygote {
-    shutdown::set_killer(arch_um::kill_all);
+    shutdown::set_processes(Processes {
+        kill: arch_um::kill_all,
+        stop: arch_um::stop_all,
+        resume: arch_um::continue_all,
+    });
     let config = ZygoteConfig {
         mem_fd: memory.fd(),
         ncpus,
