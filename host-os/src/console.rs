@@ -268,6 +268,36 @@ impl HostConsole {
         }
     }
 
+    /// Writes to a terminal that is not ours, and so still ends lines its own
+    /// way: what the guest's line discipline has made of them is undone.
+    fn write_cooked(&self, buf: &[u8]) -> host_sys::Result<usize> {
+        let lines = libc::OPOST | libc::ONLCR;
+        if self.claimed.load(Ordering::Relaxed)
+            || !tty::get(self.fd).is_ok_and(|t| t.oflag & lines == lines)
+        {
+            return self.write_some(buf);
+        }
+        let (mut out, mut len, mut at) = ([0; 1024], 0, 0);
+        while at < buf.len() && len < out.len() {
+            match buf[at..] {
+                [b'\r', b'\n', ..] => at += 1,
+                // What follows is not known yet.
+                [b'\r'] if at > 0 => break,
+                _ => {}
+            }
+            out[len] = buf[at];
+            at += 1;
+            len += 1;
+        }
+        let n = self.write_some(&out[..len])?;
+        // The bytes of `buf` that those were.
+        let mut used = 0;
+        for _ in 0..n {
+            used += 1 + usize::from(buf[used..].starts_with(b"\r\n"));
+        }
+        Ok(used)
+    }
+
     fn write_some(&self, buf: &[u8]) -> host_sys::Result<usize> {
         if self.own {
             return fd::write(self.fd, buf);
@@ -315,7 +345,7 @@ impl Console for HostConsole {
         }
         let mut announced = false;
         loop {
-            match self.write_some(buf) {
+            match self.write_cooked(buf) {
                 Ok(n) => return Ok(n),
                 Err(E::EINTR) => {}
                 // Wake-up proof: the flag is set before the second try. Room that
