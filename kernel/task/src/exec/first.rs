@@ -35,11 +35,7 @@ pub(crate) fn run(cx: &Ctx, argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) {
     if let Ok(f) = cx.file(2) {
         let _ = f.write(cx, &mut SliceSource::new(line.as_bytes()));
     }
-    let code = if e == Errno::ENOENT || e == Errno::ENOTDIR {
-        127
-    } else {
-        126
-    };
+    let code = if e == Errno::ENOENT { 127 } else { 126 };
     let _ = exit::exit_group(cx, code);
 }
 
