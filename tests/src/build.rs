@@ -81,6 +81,16 @@ pub fn lodger() -> &'static Path {
     })
 }
 
+/// The same, in a place that every user can reach.
+pub fn public_lodger() -> &'static Path {
+    static P: OnceLock<PathBuf> = OnceLock::new();
+    P.get_or_init(|| {
+        let to = scratch().join("lodger");
+        std::fs::copy(lodger(), &to).expect("copy of lodger");
+        to
+    })
+}
+
 /// How a guest program is linked.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[expect(missing_docs)]

@@ -31,3 +31,20 @@ pub fn is_root() -> bool {
     // SAFETY: no arguments, cannot fail.
     unsafe { libc::geteuid() == 0 }
 }
+
+/// A directory of the ordinary user's own.
+pub fn user_dir() -> std::path::PathBuf {
+    let dir = build::scratch().join("home");
+    if std::fs::create_dir(&dir).is_ok() {
+        give(&dir);
+    }
+    dir
+}
+
+/// Gives a file to the ordinary user, if root runs the tests.
+pub fn give(path: &std::path::Path) {
+    if is_root() {
+        let (u, g) = machine::User::Ordinary.ids();
+        std::os::unix::fs::chown(path, Some(u), Some(g)).expect("change of owner");
+    }
+}

@@ -45,6 +45,54 @@ impl Outcome {
     }
 }
 
+/// Who starts a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum User {
+    /// The user who runs the tests.
+    Me,
+    /// An ordinary user: nobody if root runs the tests.
+    Ordinary,
+}
+
+/// User and group of [`User::Ordinary`] where root runs the tests.
+pub const NOBODY: u32 = 65534;
+/// Where an ordinary user finds programs.
+pub const ORDINARY_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
+
+impl User {
+    /// Those that differ here.
+    pub fn all() -> &'static [User] {
+        if crate::is_root() {
+            &[User::Me, User::Ordinary]
+        } else {
+            &[User::Ordinary]
+        }
+    }
+    /// User and group number.
+    pub fn ids(self) -> (u32, u32) {
+        if self == User::Ordinary && crate::is_root() {
+            return (NOBODY, NOBODY);
+        }
+        // SAFETY: no arguments, cannot fail.
+        unsafe { (libc::getuid(), libc::getgid()) }
+    }
+    /// For the name of a test.
+    pub fn name(self) -> &'static str {
+        match self.ids() {
+            (0, _) => "root",
+            _ => "user",
+        }
+    }
+    /// Whether a program is installed for this user.
+    pub fn has(self, program: &str) -> bool {
+        let path = match self {
+            User::Ordinary if crate::is_root() => ORDINARY_PATH.into(),
+            _ => std::env::var_os("PATH").unwrap_or_default(),
+        };
+        std::env::split_paths(&path).any(|d| d.join(program).is_file())
+    }
+}
+
 /// A command to run.
 #[derive(Debug)]
 pub struct Run {
@@ -69,6 +117,26 @@ impl Run {
         let mut r = Run::command(crate::build::lodger());
         r.command.arg("run").args(options);
         r
+    }
+    /// `lodger run` with these options, started by `user`.
+    pub fn lodger_of<S: AsRef<OsStr>>(user: User, options: &[S]) -> Run {
+        let mut r = match user {
+            User::Me => Run::command(crate::build::lodger()),
+            User::Ordinary => Run::command(crate::build::public_lodger()).of(user),
+        };
+        r.command.arg("run").args(options);
+        r
+    }
+    /// Started by `user`.
+    pub fn of(mut self, user: User) -> Run {
+        if user == User::Ordinary && crate::is_root() {
+            // Removes the supplementary groups, too.
+            self.command.uid(NOBODY).gid(NOBODY);
+            // What root has in its own directory is not for others.
+            self.command.env("PATH", ORDINARY_PATH);
+            self.command.env("HOME", crate::user_dir());
+        }
+        self
     }
     /// One more argument.
     pub fn arg<S: AsRef<OsStr>>(mut self, a: S) -> Run {

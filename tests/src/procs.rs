@@ -70,6 +70,13 @@ pub fn read(pid: i32) -> Option<Proc> {
     })
 }
 
+/// CPU time of one process, in ticks.
+fn cpu_ticks(pid: i32) -> Option<u64> {
+    let s = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let f: Vec<&str> = s.rsplit_once(") ")?.1.split(' ').collect();
+    Some(f.get(11)?.parse::<u64>().ok()? + f.get(12)?.parse::<u64>().ok()?)
+}
+
 /// All processes.
 pub fn all() -> Vec<Proc> {
     let Ok(d) = std::fs::read_dir("/proc") else {
@@ -135,6 +142,20 @@ impl Tree {
     /// Those, the first process included, that can still run code.
     pub fn can_run(&mut self) -> Vec<Proc> {
         self.look().into_iter().filter(Proc::can_run).collect()
+    }
+
+    /// CPU time of all that lives, in ticks.
+    pub fn cpu_ticks(&mut self) -> u64 {
+        self.look().iter().filter_map(|p| cpu_ticks(p.pid)).sum()
+    }
+
+    /// A living process with this name.
+    pub fn named(&mut self, name: &str) -> Option<i32> {
+        let is = |p: &&Proc| {
+            let comm = std::fs::read_to_string(format!("/proc/{}/comm", p.pid));
+            comm.is_ok_and(|c| c.trim_end() == name) && p.state != 'Z'
+        };
+        self.look().iter().find(is).map(|p| p.pid)
     }
 
     /// Kills everything, by id, until nothing is left; collects adopted zombies.

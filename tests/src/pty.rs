@@ -3,7 +3,7 @@
 use crate::machine::Run;
 use crate::procs::Tree;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ExitStatus, Stdio};
@@ -25,8 +25,14 @@ pub struct Pty {
 }
 
 impl Pty {
-    /// Starts `run` on a terminal of this size.
-    pub fn start(mut run: Run, rows: u16, cols: u16) -> Pty {
+    /// Starts `run` on a terminal of this size, which is all of its streams.
+    pub fn start(run: Run, rows: u16, cols: u16) -> Pty {
+        Pty::mixed(run, rows, cols, [None, None, None])
+    }
+
+    /// Starts `run` with the terminal as those streams that are not given. It
+    /// controls the program's session in any case.
+    pub fn mixed(mut run: Run, rows: u16, cols: u16, streams: [Option<Stdio>; 3]) -> Pty {
         let (mut m, mut s) = (0, 0);
         let size = libc::winsize {
             ws_row: rows,
@@ -47,20 +53,23 @@ impl Pty {
         assert_eq!(r, 0, "openpty");
         // SAFETY: both descriptors are new and owned by nobody else.
         let (master, slave) = unsafe { (File::from_raw_fd(m), File::from_raw_fd(s)) };
-        // SAFETY: sets a flag on a descriptor of ours.
-        unsafe { libc::fcntl(m, libc::F_SETFD, libc::FD_CLOEXEC) };
+        // SAFETY: sets flags on descriptors of ours.
+        unsafe {
+            libc::fcntl(m, libc::F_SETFD, libc::FD_CLOEXEC);
+            libc::fcntl(m, libc::F_SETFL, libc::O_NONBLOCK);
+            libc::fcntl(s, libc::F_SETFD, libc::FD_CLOEXEC);
+        }
         let before = settings(&slave);
-        let end = || Stdio::from(slave.try_clone().expect("dup of the terminal"));
+        let [i, o, e] = streams.map(|given| {
+            given.unwrap_or_else(|| Stdio::from(slave.try_clone().expect("dup of the terminal")))
+        });
         let c = run.raw();
-        c.stdin(end())
-            .stdout(end())
-            .stderr(end())
-            .env("TERM", "vt100");
+        c.stdin(i).stdout(o).stderr(e).env("TERM", "vt100");
         // SAFETY: setsid and an ioctl are async-signal-safe and touch no memory.
         unsafe {
-            c.pre_exec(|| {
+            c.pre_exec(move || {
                 libc::setsid();
-                libc::ioctl(0, libc::TIOCSCTTY, 0);
+                libc::ioctl(s, libc::TIOCSCTTY, 0);
                 Ok(())
             })
         };
@@ -78,11 +87,27 @@ impl Pty {
         }
     }
 
-    /// Types.
+    /// Types; reads on meanwhile, as a terminal's window does.
     pub fn send(&mut self, text: &str) {
-        self.master
-            .write_all(text.as_bytes())
-            .expect("write to the terminal");
+        let mut rest = text.as_bytes();
+        let end = Instant::now() + Duration::from_secs(60);
+        while !rest.is_empty() {
+            match self.master.write(rest) {
+                Ok(n) => rest = &rest[n..],
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    assert!(Instant::now() < end, "the terminal takes no input");
+                    self.pull(5);
+                }
+                Err(e) => panic!("write to the terminal: {e}"),
+            }
+        }
+    }
+
+    /// Closes the terminal: its line is cut.
+    pub fn cut(&mut self) {
+        let null = || File::open("/dev/null").expect("/dev/null");
+        self.slave = null();
+        self.master = null();
     }
 
     /// Waits for `what` in the output and returns all up to and with it.
@@ -94,13 +119,16 @@ impl Pty {
                 return Ok(std::mem::replace(&mut self.unread, rest));
             }
             if Instant::now() > end || !self.pull(100) {
-                return Err(format!("waited for {what:?}, got {:?}", self.unread));
+                let from = self.unread.len().saturating_sub(700);
+                let from = (from..).find(|i| self.unread.is_char_boundary(*i));
+                let tail = &self.unread[from.unwrap_or(0)..];
+                return Err(format!("waited for {what:?}, got {tail:?}"));
             }
         }
     }
 
-    /// Reads what comes within `ms`; false at the end of the terminal.
-    fn pull(&mut self, ms: i32) -> bool {
+    /// Reads what comes within `ms` milliseconds; false at the end of the terminal.
+    pub fn pull(&mut self, ms: i32) -> bool {
         let mut p = libc::pollfd {
             fd: self.master.as_raw_fd(),
             events: libc::POLLIN,
@@ -116,7 +144,8 @@ impl Pty {
                 self.unread.push_str(&String::from_utf8_lossy(&b[..n]));
                 true
             }
-            _ => false,
+            Err(e) => e.kind() == ErrorKind::WouldBlock,
+            Ok(_) => false,
         }
     }
 
@@ -135,6 +164,18 @@ impl Pty {
     /// All of the terminal's settings.
     pub fn settings(&self) -> Vec<u8> {
         settings(&self.slave)
+    }
+
+    /// An error if the settings are not those of the start.
+    pub fn is_restored(&self) -> Result<(), String> {
+        let now = self.settings();
+        if now == self.before {
+            return Ok(());
+        }
+        let before = &self.before;
+        Err(format!(
+            "terminal settings {before:?} before, {now:?} after"
+        ))
     }
 
     /// Reads what comes for `ms` milliseconds, without waiting for anything.
