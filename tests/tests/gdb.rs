@@ -1,19 +1,47 @@
 //! gdb on the kernel process, as the README shows it: a breakpoint on a system
 //! call's function stops, locals and a backtrace are there, and no signal gets in the way.
 
-use lodger_tests::build::{cargo, root, target_dir};
+use lodger_tests::build::{cargo, lodger, root, target_dir};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-#[test]
-fn breakpoint_on_a_system_call() {
+/// What gdb says when it runs `args` with these commands; `None` if it is not installed.
+fn gdb(commands: &[&str], program: &Path, args: &[&str]) -> Option<String> {
     let installed = Command::new("gdb")
         .arg("--version")
         .stdout(Stdio::null())
         .status();
     if !installed.is_ok_and(|s| s.success()) {
-        eprintln!("gdb is not installed");
-        return;
+        eprintln!("skipped: gdb is not installed");
+        return None;
     }
+    let mut c = Command::new("timeout");
+    c.args(["-s", "KILL", "120", "gdb", "-q", "-nx", "-batch"]);
+    for x in ["set breakpoint pending off", "set debuginfod enabled off"] {
+        c.args(["-ex", x]);
+    }
+    for x in commands {
+        c.args(["-ex", x]);
+    }
+    c.arg("--args").arg(program).args(args);
+    let out = c.current_dir(root()).stdin(Stdio::null()).output();
+    let out = out.expect("gdb");
+    let text = [out.stdout, out.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    for bad in [
+        "SIGSEGV",
+        "received signal",
+        "corrupt stack",
+        "Backtrace stopped",
+        "SIGTRAP",
+    ] {
+        assert!(!text.contains(bad), "{bad:?} in:\n{text}");
+    }
+    Some(text)
+}
+
+#[test]
+fn breakpoint_on_a_system_call() {
     // Locals need the debug build, whatever profile the tests have.
     let dir = target_dir();
     let built = cargo()
@@ -22,52 +50,52 @@ fn breakpoint_on_a_system_call() {
         .status()
         .expect("cargo");
     assert!(built.success(), "the debug build fails");
-    let out = Command::new("timeout")
-        .args(["-s", "KILL", "120", "gdb", "-q", "-nx", "-batch"])
-        .args([
-            "-ex",
-            "set confirm off",
-            "-ex",
-            "set breakpoint pending off",
-        ])
-        .args(["-ex", "set debuginfod enabled off"])
-        .args(["-ex", "handle SIGALRM SIGURG nostop noprint pass"])
-        .args([
-            "-ex",
-            "break kernel_syscall::ids::sys_getppid",
-            "-ex",
-            "run",
-        ])
-        .args([
-            "-ex",
-            "info locals",
-            "-ex",
-            "info args",
-            "-ex",
-            "backtrace",
-            "-ex",
-            "delete",
-            "-ex",
-            "continue",
-        ])
-        .arg("--args")
-        .arg(dir.join("debug/lodger"))
-        .args(["run", "--cpus", "1", "--", "/bin/sh", "-c", "exit 7"])
-        .current_dir(root())
-        .stdin(Stdio::null())
-        .output()
-        .expect("gdb");
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&out.stdout),
-        String::from_utf8_lossy(&out.stderr)
-    );
-    let has = |s: &str| assert!(text.contains(s), "{s:?} is missing in:\n{text}");
-    has("Breakpoint 1, kernel_syscall::ids::sys_getppid");
-    has("cx = ");
-    has("dispatch");
-    has("exited with code 07");
-    for bad in ["SIGSEGV", "corrupt stack", "Backtrace stopped", "SIGTRAP"] {
-        assert!(!text.contains(bad), "{bad:?} in:\n{text}");
+    let commands = [
+        "break kernel_syscall::open::sys_openat",
+        "run",
+        "next 3",
+        "info locals",
+        "info args",
+        "backtrace",
+        "delete",
+        "continue",
+    ];
+    let args = ["run", "--", "true"];
+    let Some(text) = gdb(&commands, &dir.join("debug/lodger"), &args) else {
+        return;
+    };
+    for part in [
+        "Breakpoint 1, kernel_syscall::open::sys_openat",
+        "cx = ",
+        "flags = ",
+        "creates = false",
+        "dispatch",
+        "user_loop",
+        "exited normally",
+    ] {
+        assert!(text.contains(part), "{part:?} is missing in:\n{text}");
+    }
+}
+
+/// Line tables are enough for a place and a backtrace.
+#[test]
+fn breakpoint_in_the_build_under_test() {
+    let line = include_str!("../../kernel/syscall/src/ids.rs")
+        .lines()
+        .position(|l| l.starts_with("pub fn sys_getppid"))
+        .expect("sys_getppid");
+    let at = format!("break ids.rs:{}", line + 1);
+    let commands = [at.as_str(), "run", "backtrace", "delete", "continue"];
+    let args = ["run", "--", "/bin/sh", "-c", "exit 7"];
+    let Some(text) = gdb(&commands, lodger(), &args) else {
+        return;
+    };
+    for part in [
+        "sys_getppid",
+        "dispatch",
+        "user_loop",
+        "exited with code 07",
+    ] {
+        assert!(text.contains(part), "{part:?} is missing in:\n{text}");
     }
 }
