@@ -350,20 +350,20 @@ fn hang_up(on: On) -> Result<(), Failed> {
     nothing_left(&mut p)
 }
 
-/// A terminal multiplexer: a server that lives on, clients that come and go.
+/// A terminal multiplexer: a server that lives on, clients that come and go. It
+/// would take keys that follow each other within a millisecond for a paste.
 fn tmux(on: On) -> Result<(), Failed> {
     let mut p = bash(on)?;
     run_line(
         &mut p,
-        "export TMUX_TMPDIR=$(mktemp -d); cd $TMUX_TMPDIR; echo set''up",
+        "export TMUX_TMPDIR=$(mktemp -d); cd $TMUX_TMPDIR; echo 'set -g assume-paste-time 0' > conf; echo set''up",
         "setup",
     )?;
-    let start = "tmux -u -f /dev/null new-session 'PS1=P%\\  bash --norc'\n";
+    let start = "tmux -u -f conf new-session 'PS1=P%\\  bash --norc'\n";
     p.send(start);
     p.expect("P% ", 20)?;
     p.send("echo in''side $((40+2))\n");
     p.expect("inside 42", 10)?;
-    // One by one: what comes at once is a paste, not a command.
     p.send("\x02");
     settle();
     p.send("\"");
