@@ -17,6 +17,7 @@ fn call() -> f64 {
     let n = 1000;
     per(n, || {
         for _ in 0..n {
+            // SAFETY: no arguments, cannot fail.
             unsafe { libc::syscall(libc::SYS_getppid) };
         }
     })
@@ -24,9 +25,11 @@ fn call() -> f64 {
 
 fn clock() -> f64 {
     let n = 100_000;
+    // SAFETY: plain data, for which zeros are valid.
     let mut t: libc::timespec = unsafe { std::mem::zeroed() };
     per(n, || {
         for _ in 0..n {
+            // SAFETY: writes a timespec that is ours.
             unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut t) };
         }
     })
@@ -41,6 +44,7 @@ fn touch() -> f64 {
         libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
     );
     let mut p = null_mut();
+    // SAFETY: a new mapping of `len` bytes, written within them.
     let ns = per(pages, || unsafe {
         p = libc::mmap(null_mut(), len, prot, flags, -1, 0).cast::<u8>();
         assert_ne!(p.cast(), libc::MAP_FAILED, "mmap");
@@ -48,6 +52,7 @@ fn touch() -> f64 {
             p.add(i * 4096).write_volatile(1);
         }
     });
+    // SAFETY: the mapping from above, used no more.
     unsafe { libc::munmap(p.cast(), len) };
     ns
 }
@@ -56,6 +61,7 @@ fn fork() -> f64 {
     let n = 20;
     per(n, || {
         for _ in 0..n {
+            // SAFETY: one thread; the child only exits.
             unsafe {
                 let pid = libc::fork();
                 if pid == 0 {
@@ -72,12 +78,14 @@ fn fork() -> f64 {
 fn exec() -> f64 {
     let n = 10;
     let mut path = [0u8; 4096];
+    // SAFETY: at most 4095 bytes into 4096, the last one stays 0.
     let len = unsafe { libc::readlink(c"/proc/self/exe".as_ptr(), path.as_mut_ptr().cast(), 4095) };
     assert!(len > 0, "readlink");
     let args = [c"bench-guest".as_ptr(), null()];
     let env = [null()];
     per(n, || {
         for _ in 0..n {
+            // SAFETY: the child only executes a program or exits; all pointers end with a null.
             unsafe {
                 #[allow(deprecated)]
                 let pid = libc::vfork();
@@ -96,6 +104,7 @@ fn exec() -> f64 {
 fn pipe() -> f64 {
     let n = 500;
     let (mut a, mut b) = ([0; 2], [0; 2]);
+    // SAFETY: one thread; descriptors of our own, and one byte that outlives the calls.
     unsafe {
         assert_eq!(libc::pipe(a.as_mut_ptr()) | libc::pipe(b.as_mut_ptr()), 0);
         let mut c = 0u8;
@@ -125,6 +134,7 @@ fn pipe() -> f64 {
 /// A round trip between two processes by futex: what a trap costs at least.
 fn futex() -> f64 {
     let n = 1000u32;
+    // SAFETY: a new mapping, page aligned, of zeros.
     let shared = unsafe {
         let p = libc::mmap(
             null_mut(),
@@ -137,16 +147,20 @@ fn futex() -> f64 {
         assert_ne!(p, libc::MAP_FAILED, "mmap");
         p as *const AtomicU32
     };
+    // SAFETY: both lie in that page, which is never unmapped, and are only used as atomics.
     let (a, b) = unsafe { (&*shared, &*shared.add(32)) };
     let wait = |w: &AtomicU32, n: u32| {
         while w.load(SeqCst) < n {
+            // SAFETY: the word is mapped.
             unsafe { libc::syscall(libc::SYS_futex, w.as_ptr(), libc::FUTEX_WAIT, n - 1, 0usize) };
         }
     };
     let wake = |w: &AtomicU32, n: u32| {
         w.store(n, SeqCst);
+        // SAFETY: the word is mapped.
         unsafe { libc::syscall(libc::SYS_futex, w.as_ptr(), libc::FUTEX_WAKE, 1) };
     };
+    // SAFETY: one thread; the child only uses the shared words and exits.
     unsafe {
         let pid = libc::fork();
         if pid == 0 {
