@@ -9,6 +9,7 @@
 //! - [`known`]: known failures, one list per suite.
 //! - [`pty`]: drives an interactive program, as expect(1) does.
 //! - [`sentry`]: which host calls guests get through.
+//! - [`suite`]: a list of tests that is judged by known failures.
 //!
 //! The long forms of the tests run when `LODGER_LONG` is set; `LODGER_BIN` names another binary to test.
 
@@ -20,6 +21,7 @@ pub mod machine;
 pub mod procs;
 pub mod pty;
 pub mod sentry;
+pub mod suite;
 
 /// Whether the long forms are wanted.
 pub fn long() -> bool {

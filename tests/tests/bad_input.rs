@@ -1,8 +1,8 @@
 //! What bad input gets: one clear line, the documented exit status, and nothing left behind.
 
-use libtest_mimic::{Arguments, Failed, Trial};
 use lodger_tests::build::{Link, guest, scratch};
 use lodger_tests::machine::{Outcome, Run};
+use lodger_tests::suite::Suite;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
@@ -388,11 +388,9 @@ const CASES: &[Case] = &[
 
 fn main() {
     lodger_tests::host::private_directories();
-    lodger_tests::procs::become_subreaper();
-    let mut args = Arguments::from_args();
-    args.test_threads = Some(1);
-    let trial = |&(name, f): &Case| Trial::test(name, move || f().map_err(Failed::from));
-    let end = libtest_mimic::run(&args, CASES.iter().map(trial).collect());
-    lodger_tests::build::remove_scratch();
-    end.exit();
+    let mut suite = Suite::new("bad_input").one_by_one();
+    for (name, f) in CASES {
+        suite.add(*name, f);
+    }
+    suite.run();
 }

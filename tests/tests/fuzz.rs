@@ -3,10 +3,10 @@
 //! nothing behind, and neither files nor processes of the host change.
 //! `LODGER_SEED` repeats a run.
 
-use libtest_mimic::{Arguments, Failed, Trial};
 use lodger_tests::build::{Link, guest};
 use lodger_tests::host::Marker;
 use lodger_tests::machine::Run;
+use lodger_tests::suite::Suite;
 use std::process::{Child, Command, Stdio};
 
 /// A process of the host that no call of a guest may reach.
@@ -107,9 +107,7 @@ fn complete() -> Result<(), String> {
 
 fn main() {
     lodger_tests::host::private_directories();
-    lodger_tests::procs::become_subreaper();
-    let mut args = Arguments::from_args();
-    args.test_threads = Some(1);
+    let mut suite = Suite::new("fuzz").one_by_one();
     let (runs, secs) = if lodger_tests::long() {
         (10, 60)
     } else {
@@ -122,19 +120,13 @@ fn main() {
     });
     let kinds = [("user", false), ("root", true)];
     let kinds = kinds.iter().filter(|k| !k.1 || lodger_tests::is_root());
-    let mut trials = vec![Trial::test("every_call_has_a_signature", || {
-        complete().map_err(Failed::from)
-    })];
+    suite.add("every_call_has_a_signature", complete);
     for &(name, root) in kinds {
         // All rights, fewer runs: it is the ordinary user that must be kept in.
         let runs = if root { (runs / 2).max(1) } else { runs };
-        trials.extend((0..runs).map(|n| {
-            Trial::test(format!("{name}_{n}"), move || {
-                fuzz(first + n, secs, root).map_err(Failed::from)
-            })
-        }));
+        for n in 0..runs {
+            suite.add(format!("{name}_{n}"), move || fuzz(first + n, secs, root));
+        }
     }
-    let end = libtest_mimic::run(&args, trials);
-    lodger_tests::build::remove_scratch();
-    end.exit();
+    suite.run();
 }

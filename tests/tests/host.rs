@@ -1,8 +1,9 @@
 //! What a machine does to the host: writes through `--bind`, and how a crash ends.
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Failed;
 use lodger_tests::build::{Link, guest, scratch};
 use lodger_tests::machine::Run;
+use lodger_tests::suite::Suite;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -107,16 +108,10 @@ fn fault(script: &str) -> Result<(), Failed> {
 }
 
 fn main() {
-    lodger_tests::procs::become_subreaper();
-    let mut args = Arguments::from_args();
-    args.test_threads = args.test_threads.or(Some(1));
-    let trials = vec![
-        Trial::test("write-back", write_back),
-        Trial::test("kernel panic", panic),
-        Trial::test("kernel fault, idle", || fault("sleep 20")),
-        Trial::test("kernel fault, busy", || fault("while :; do :; done")),
-    ];
-    let end = libtest_mimic::run(&args, trials);
-    lodger_tests::build::remove_scratch();
-    end.exit();
+    let mut suite = Suite::new("host");
+    suite.add("write-back", write_back);
+    suite.add("kernel panic", panic);
+    suite.add("kernel fault, idle", || fault("sleep 20"));
+    suite.add("kernel fault, busy", || fault("while :; do :; done"));
+    suite.run();
 }

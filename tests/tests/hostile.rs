@@ -4,11 +4,11 @@
 //! afterwards, and the host notices nothing: every host call that the engine would
 //! let a guest make, other than its own few, is reported by the host ([`sentry`]).
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Failed;
 use lodger_tests::build::{Link, guest};
-use lodger_tests::known::Known;
 use lodger_tests::machine::Run;
 use lodger_tests::sentry::{self, Sites};
+use lodger_tests::suite::Suite;
 use std::time::Duration;
 
 /// What an escaped host call of the attack program would create.
@@ -153,48 +153,23 @@ fn hoard(kind: &str, memory: &str, seconds: u32) -> Result<(), Failed> {
 }
 
 fn main() {
-    lodger_tests::procs::become_subreaper();
-    let mut args = Arguments::from_args();
-    args.test_threads = Some(1);
-    let mut trials = vec![];
-    let mut add = |name: String, f: Box<dyn FnOnce() -> Result<(), Failed> + Send>| {
-        let known = Known::load("hostile");
-        let off = known.off().is_some();
-        let n = name.clone();
-        let t = Trial::test(name, move || {
-            let r = f().map_err(|e| e.message().unwrap_or("failed").to_string());
-            known.judge(&n, r).map_err(Failed::from)
-        });
-        trials.push(t.with_ignored_flag(off));
-    };
-    add("the watch sees host calls".into(), Box::new(sentry_sees));
+    let mut suite = Suite::new("hostile").one_by_one();
+    suite.add("the watch sees host calls", sentry_sees);
     for kind in ["probe", "jumps", "scribble", "oddities", "exhaust"] {
         for cpus in ["1", "2"] {
-            add(
-                format!("{kind}, cpus {cpus}"),
-                Box::new(move || attack(kind, cpus)),
-            );
+            suite.add(format!("{kind}, cpus {cpus}"), move || attack(kind, cpus));
         }
     }
     for kind in ["anon", "shared", "file", "tmpfs", "pipe"] {
-        add(
-            format!("memory filled by data, {kind}"),
-            Box::new(move || hog(kind)),
-        );
+        suite.add(format!("memory filled by data, {kind}"), move || hog(kind));
     }
     for kind in OBJECTS {
-        add(
-            format!("memory filled by {kind}"),
-            Box::new(move || hoard(kind, "64M", 3)),
-        );
+        suite.add(format!("memory filled by {kind}"), || hoard(kind, "64M", 3));
         if lodger_tests::long() {
-            add(
-                format!("memory filled by {kind}, 256 MiB"),
-                Box::new(move || hoard(kind, "256M", 30)),
-            );
+            suite.add(format!("memory filled by {kind}, 256 MiB"), || {
+                hoard(kind, "256M", 30)
+            });
         }
     }
-    let end = libtest_mimic::run(&args, trials);
-    lodger_tests::build::remove_scratch();
-    end.exit();
+    suite.run();
 }

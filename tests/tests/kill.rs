@@ -6,12 +6,12 @@
 //! seconds.) Nothing of the host has changed, its terminal is as it was, and the
 //! exit status is the documented one.
 
-use libtest_mimic::{Arguments, Failed, Trial};
 use lodger_tests::build::{Link, guest};
 use lodger_tests::host::Marker;
 use lodger_tests::machine::Run;
 use lodger_tests::procs::Proc;
 use lodger_tests::pty::Pty;
+use lodger_tests::suite::Suite;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
@@ -226,34 +226,19 @@ fn round(victim: Victim) -> Result<(), String> {
 
 fn main() {
     lodger_tests::host::private_directories();
-    lodger_tests::procs::become_subreaper();
-    let mut args = Arguments::from_args();
-    args.test_threads = Some(1);
-    let long = lodger_tests::long();
-    let all = [
-        ("kernel", Victim::Kernel, if long { 60 } else { 6 }),
-        (
-            "user_process",
-            Victim::UserProcess,
-            if long { 50 } else { 5 },
-        ),
-        ("stub_thread", Victim::StubThread, if long { 50 } else { 5 }),
-        ("zygote", Victim::Zygote, if long { 40 } else { 4 }),
-        ("guardian", Victim::Guardian, if long { 10 } else { 1 }),
-        ("crash", Victim::Crash, if long { 10 } else { 1 }),
-    ];
-    let trials = all
-        .into_iter()
-        .map(|(name, victim, rounds)| {
-            Trial::test(name, move || {
-                for n in 0..rounds {
-                    round(victim).map_err(|e| Failed::from(format!("round {n}: {e}")))?;
-                }
-                Ok(())
-            })
-        })
-        .collect();
-    let end = libtest_mimic::run(&args, trials);
-    lodger_tests::build::remove_scratch();
-    end.exit();
+    let mut suite = Suite::new("kill").one_by_one();
+    for (name, victim, short, long) in [
+        ("kernel", Victim::Kernel, 6, 60),
+        ("user_process", Victim::UserProcess, 5, 50),
+        ("stub_thread", Victim::StubThread, 5, 50),
+        ("zygote", Victim::Zygote, 4, 40),
+        ("guardian", Victim::Guardian, 1, 10),
+        ("crash", Victim::Crash, 1, 10),
+    ] {
+        let rounds = if lodger_tests::long() { long } else { short };
+        suite.add(name, move || {
+            (0..rounds).try_for_each(|n| round(victim).map_err(|e| format!("round {n}: {e}")))
+        });
+    }
+    suite.run();
 }

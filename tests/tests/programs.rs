@@ -4,10 +4,10 @@
 //! then on the host, in the same directory. A program that is not installed
 //! skips its script with a line that says so. Interactive programs: `terminal`.
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Failed;
 use lodger_tests::build::scratch;
-use lodger_tests::known::Known;
 use lodger_tests::machine::{Run, User};
+use lodger_tests::suite::Suite;
 
 /// (name, programs it needs, script, seconds in the machine).
 type Script = (&'static str, &'static [&'static str], &'static str, u64);
@@ -160,25 +160,13 @@ fn forms(i: usize) -> Vec<(As, &'static str)> {
 }
 
 fn main() {
-    lodger_tests::procs::become_subreaper();
-    let mut args = Arguments::from_args();
-    args.test_threads = args.test_threads.or(Some(1));
-    let mut trials = vec![];
+    let mut suite = Suite::new("programs");
     for (i, s) in SCRIPTS.iter().enumerate() {
         for (who, cpus) in forms(i) {
-            let name = format!("{} {} cpus {cpus}", s.0, who.name());
-            let known = Known::load("programs");
-            let off = known.off().is_some();
-            let n = name.clone();
-            let t = Trial::test(name, move || {
-                let r = script(*s, who, cpus);
-                let r = r.map_err(|e| e.message().unwrap_or("failed").to_string());
-                known.judge(&n, r).map_err(Failed::from)
+            suite.add(format!("{} {} cpus {cpus}", s.0, who.name()), move || {
+                script(*s, who, cpus)
             });
-            trials.push(t.with_ignored_flag(off));
         }
     }
-    let end = libtest_mimic::run(&args, trials);
-    lodger_tests::build::remove_scratch();
-    end.exit();
+    suite.run();
 }

@@ -1,9 +1,10 @@
 //! Forks, executions, exits and mappings as fast as they go, in several processes at once,
 //! and what a flood of processes leaves of a machine.
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Failed;
 use lodger_tests::build::{Link, guest};
 use lodger_tests::machine::Run;
+use lodger_tests::suite::Suite;
 
 /// A storm of `secs` seconds on `cpus` vCPUs: every call gives what it must.
 fn storm(cpus: &str, link: Link, options: &[&str], secs: u64) -> Result<(), Failed> {
@@ -54,11 +55,9 @@ fn flood() -> Result<(), Failed> {
 }
 
 fn main() {
-    lodger_tests::procs::become_subreaper();
-    let mut args = Arguments::from_args();
-    args.test_threads = Some(1);
+    let mut suite = Suite::new("storm").one_by_one();
     let secs = if lodger_tests::long() { 120 } else { 4 };
-    let mut trials = vec![Trial::test("flood", flood)];
+    suite.add("flood", flood);
     for (cpus, link, name, options) in [
         ("1", Link::Static, "cpus1-static", &[][..]),
         ("2", Link::Static, "cpus2-static", &[]),
@@ -66,9 +65,7 @@ fn main() {
         ("2", Link::Static, "cpus2-little-memory", &["--mem", "64M"]),
         ("2", Link::Static, "cpus2-interrupts", &["--tick-us", "50"]),
     ] {
-        trials.push(Trial::test(name, move || storm(cpus, link, options, secs)));
+        suite.add(name, move || storm(cpus, link, options, secs));
     }
-    let end = libtest_mimic::run(&args, trials);
-    lodger_tests::build::remove_scratch();
-    end.exit();
+    suite.run();
 }

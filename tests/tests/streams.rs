@@ -1,12 +1,12 @@
 //! Standard streams of a machine: terminals, pipes and files in every mixture,
 //! closed ones, readers and writers that are slow or gone.
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Failed;
 use lodger_tests::build::{lodger, scratch};
-use lodger_tests::known::Known;
 use lodger_tests::machine::Run;
 use lodger_tests::procs::Tree;
 use lodger_tests::pty::Pty;
+use lodger_tests::suite::Suite;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -301,19 +301,9 @@ const TESTS: &[(&str, fn() -> Result<(), Failed>)] = &[
 ];
 
 fn main() {
-    lodger_tests::procs::become_subreaper();
-    let mut args = Arguments::from_args();
-    args.test_threads = args.test_threads.or(Some(1));
-    let trials = TESTS.iter().map(|(name, f)| {
-        let known = Known::load("streams");
-        let off = known.off().is_some();
-        let t = Trial::test(*name, move || {
-            let r = f().map_err(|e| e.message().unwrap_or("failed").to_string());
-            known.judge(name, r).map_err(Failed::from)
-        });
-        t.with_ignored_flag(off)
-    });
-    let end = libtest_mimic::run(&args, trials.collect());
-    lodger_tests::build::remove_scratch();
-    end.exit();
+    let mut suite = Suite::new("streams");
+    for (name, f) in TESTS {
+        suite.add(*name, f);
+    }
+    suite.run();
 }

@@ -1,11 +1,11 @@
 //! Interactive programs on a terminal that the test drives, on the host and in a
 //! machine, and what happens to the terminal around a machine.
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Failed;
 use lodger_tests::build::{lodger, scratch};
-use lodger_tests::known::Known;
 use lodger_tests::machine::{Run, User};
 use lodger_tests::pty::Pty;
+use lodger_tests::suite::Suite;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::thread::sleep;
@@ -576,21 +576,7 @@ const AROUND: &[(&str, fn() -> Result<(), Failed>)] = &[
 ];
 
 fn main() {
-    lodger_tests::procs::become_subreaper();
-    let mut args = Arguments::from_args();
-    args.test_threads = args.test_threads.or(Some(1));
-    let mut trials = vec![];
-    let mut in_machine = |name: String, f: Box<dyn FnOnce() -> Result<(), Failed> + Send>| {
-        let known = Known::load("terminal");
-        let off = known.off().is_some();
-        let n = name.clone();
-        let t = Trial::test(name, move || {
-            let r = f().map_err(|e| e.message().unwrap_or("failed").to_string());
-            known.judge(&n, r).map_err(Failed::from)
-        });
-        trials.push(t.with_ignored_flag(off));
-    };
-    let mut on_host = vec![];
+    let mut suite = Suite::new("terminal");
     for (name, needs, f) in DIALOGUES {
         let missing = |user: User| needs.iter().find(move |p| !user.has(p));
         let checked = move |on: On, user: User| match missing(user) {
@@ -600,23 +586,19 @@ fn main() {
             }
             None => f(on),
         };
-        let t = Trial::test(format!("{name} on the host"), move || {
+        suite.add_on_host(format!("{name} on the host"), move || {
             checked(On::Host, User::Me)
         });
-        on_host.push(t);
         for user in User::all() {
-            in_machine(
+            suite.add(
                 format!("{name} in a machine of {}", user.name()),
-                Box::new(move || checked(On::Machine(*user), *user)),
+                move || checked(On::Machine(*user), *user),
             );
         }
     }
     for (name, f) in AROUND {
-        in_machine(name.to_string(), Box::new(f));
+        suite.add(*name, f);
     }
-    trials.extend(on_host);
     let _ = scratch();
-    let end = libtest_mimic::run(&args, trials);
-    lodger_tests::build::remove_scratch();
-    end.exit();
+    suite.run();
 }

@@ -1,0 +1,66 @@
+//! What the suites with a `main` of their own share: a list of tests, judged by
+//! the suite's list of known failures.
+
+use crate::known::Known;
+use crate::{build, procs};
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::sync::Arc;
+
+/// The tests of one suite.
+#[derive(Debug)]
+pub struct Suite {
+    args: Arguments,
+    known: Arc<Known>,
+    trials: Vec<Trial>,
+}
+
+impl Suite {
+    /// An empty suite whose known failures are in `tests/known/NAME.txt`. Its tests
+    /// run one after another unless `--test-threads` asks for more.
+    pub fn new(name: &str) -> Suite {
+        procs::become_subreaper();
+        let mut args = Arguments::from_args();
+        args.test_threads = args.test_threads.or(Some(1));
+        Suite {
+            args,
+            known: Arc::new(Known::load(name)),
+            trials: vec![],
+        }
+    }
+    /// Its tests run one after another, whatever is asked for.
+    pub fn one_by_one(mut self) -> Suite {
+        self.args.test_threads = Some(1);
+        self
+    }
+
+    /// A test of a machine: may be a known failure.
+    pub fn add<E: Into<Failed>>(
+        &mut self,
+        name: impl Into<String>,
+        test: impl FnOnce() -> Result<(), E> + Send + 'static,
+    ) {
+        let (name, known) = (name.into(), self.known.clone());
+        let off = known.off().is_some();
+        let trial = Trial::test(name.clone(), move || {
+            let text = |e: E| e.into().message().unwrap_or("failed").to_string();
+            known.judge(&name, test().map_err(text))?;
+            Ok(())
+        });
+        self.trials.push(trial.with_ignored_flag(off));
+    }
+    /// A test of the test on the host: must pass.
+    pub fn add_on_host(
+        &mut self,
+        name: impl Into<String>,
+        test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+    ) {
+        self.trials.push(Trial::test(name, test));
+    }
+
+    /// Runs the tests and ends the program.
+    pub fn run(self) -> ! {
+        let end = libtest_mimic::run(&self.args, self.trials);
+        build::remove_scratch();
+        end.exit()
+    }
+}
