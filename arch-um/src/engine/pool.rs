@@ -3,7 +3,6 @@
 use super::mapper::Answer;
 use super::process::{Process, stub_state};
 use super::{Death, SeccompEngine};
-use crate::lock::HostLock;
 use crate::sysvec::{SysVec, leak};
 use crate::zygote::Zygote;
 use abi::Errno;
@@ -62,7 +61,7 @@ impl SeccompEngine {
     fn take(&'static self, cpu: u32) -> Result<&'static Process, Errno> {
         let mut pool = self.pool.lock();
         let p = loop {
-            if let Some(p) = pool.take_idle(cpu, &self.free) {
+            if let Some(p) = self.take_idle(&mut pool, cpu) {
                 break p;
             }
             if pool.starting.is_none() {
@@ -74,6 +73,27 @@ impl SeccompEngine {
         };
         self.refill(&mut pool);
         Ok(p)
+    }
+
+    /// An idle process, preferably one that vCPU `cpu` has used before.
+    fn take_idle(&'static self, pool: &mut Pool, cpu: u32) -> Option<&'static Process> {
+        loop {
+            let n = pool.idle.len();
+            let used = |p: &&'static Process| {
+                let s = p.stubs.get(cpu as usize);
+                s.is_some_and(|s| s.state.load(SeqCst) == stub_state::READY)
+            };
+            let from = n.saturating_sub(LOOK);
+            let i = pool.idle[from..].iter().rposition(used);
+            let i = i.map_or(n.checked_sub(1)?, |i| from + i);
+            let p = pool.idle[i];
+            pool.idle.remove_range(i, i + 1);
+            if !p.dead.load(SeqCst) {
+                return Some(p);
+            }
+            // Died while idle: nobody uses it, so this is the second owner.
+            self.let_go(p);
+        }
     }
 
     /// Gives back a process that has been wiped.
@@ -91,11 +111,16 @@ impl SeccompEngine {
     /// One of the two owners of a dying process lets go; the second frees the slot.
     pub(crate) fn let_go(&'static self, p: &'static Process) {
         if p.let_go.fetch_add(1, SeqCst) == 1 {
-            p.renew();
-            // Not under the pool's lock: the watcher must not wait for one who holds that and
-            // waits for a process whose death only the watcher can tell.
-            self.free.lock().push(p);
+            self.free_slot(p);
         }
+    }
+
+    /// Makes the slot of a process that is no more free for another. Needs no lock of the
+    /// pool: the watcher must not wait for one who holds that and waits for a process
+    /// whose death only the watcher can tell.
+    fn free_slot(&self, p: &'static Process) {
+        p.renew();
+        self.free.lock().push(p);
     }
 
     /// Starts another process in the background if few are left.
@@ -156,8 +181,7 @@ impl SeccompEngine {
         if answer != Answer::Done {
             pool.starting = None;
             self.starting.store(ptr::null_mut(), SeqCst);
-            p.renew();
-            self.free.lock().push(p);
+            self.free_slot(p);
             return Err(Errno::EAGAIN);
         }
         p.set_pid(pool.zygote.last_child());
@@ -177,10 +201,7 @@ impl SeccompEngine {
             return Ok(Some(p));
         }
         // Its end is the watcher's business.
-        if p.let_go.fetch_add(1, SeqCst) == 1 {
-            p.renew();
-            self.free.lock().push(p);
-        }
+        self.let_go(p);
         Err(Errno::EAGAIN)
     }
 
@@ -245,36 +266,6 @@ impl SeccompEngine {
             }
             p.bury(pid);
             self.let_go(p);
-        }
-    }
-}
-
-impl Pool {
-    /// An idle process, preferably one that vCPU `cpu` has used before.
-    fn take_idle(
-        &mut self,
-        cpu: u32,
-        free: &HostLock<SysVec<&'static Process>>,
-    ) -> Option<&'static Process> {
-        loop {
-            let n = self.idle.len();
-            let used = |p: &&'static Process| {
-                let s = p.stubs.get(cpu as usize);
-                s.is_some_and(|s| s.state.load(SeqCst) == stub_state::READY)
-            };
-            let from = n.saturating_sub(LOOK);
-            let i = self.idle[from..].iter().rposition(used);
-            let i = i.map_or(n.checked_sub(1)?, |i| from + i);
-            let p = self.idle[i];
-            self.idle.remove_range(i, i + 1);
-            if !p.dead.load(SeqCst) {
-                return Some(p);
-            }
-            // Died while idle: nobody uses it, so this is the second owner.
-            if p.let_go.fetch_add(1, SeqCst) == 1 {
-                p.renew();
-                free.lock().push(p);
-            }
         }
     }
 }
