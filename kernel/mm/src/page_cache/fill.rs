@@ -68,6 +68,29 @@ impl PageCache {
             });
     }
 
+    /// Frames for `n` pages from `first` on, or for page `index` alone when memory is
+    /// short: (first page, pages, frames). `None`: there are no such pages, or room was made; it makes sense to look again.
+    fn frames_for(
+        &self,
+        (first, n): (u64, u64),
+        index: u64,
+        contents: Contents,
+        spare: bool,
+    ) -> Result<Option<(u64, u64, Pfn)>> {
+        if n == 0 {
+            return Ok(None);
+        }
+        let take = |n| frame::alloc_user(n, self.kind(), contents, spare);
+        match take(n as usize) {
+            Some(run) => Ok(Some((first, n, run))),
+            None => match take(1) {
+                Some(run) => Ok(Some((index, 1, run))),
+                None if frame::make_room(1) => Ok(None),
+                None => Err(Errno::ENOMEM),
+            },
+        }
+    }
+
     /// Makes pages of zeros for a hole of a memory file.
     fn make(&self, index: u64, ahead: Ahead, spare: bool) -> Result {
         let n = if self.extents && ahead != Ahead::None && !frame::is_tight() {
@@ -75,19 +98,10 @@ impl PageCache {
         } else {
             1
         };
-        let (first, n) = self.absent_around(index, n);
-        if n == 0 {
+        let pages = self.absent_around(index, n);
+        let Some((first, n, run)) = self.frames_for(pages, index, Contents::Zero, spare)? else {
             return Ok(());
-        }
-        let (first, n, run) =
-            match frame::alloc_user(n as usize, self.kind(), Contents::Zero, spare) {
-                Some(p) => (first, n, p),
-                None => match frame::alloc_user(1, self.kind(), Contents::Zero, spare) {
-                    Some(p) => (index, 1, p),
-                    None if frame::make_room(1) => return Ok(()),
-                    None => return Err(Errno::ENOMEM),
-                },
-            };
+        };
         self.insert_run(first, n, run, false);
         Ok(())
     }
@@ -188,19 +202,11 @@ impl PageCache {
         let Some(source) = self.source.as_ref() else {
             return Err(Errno::EIO);
         };
-        let (first, n) = self.window(index, ahead);
-        if n == 0 {
+        let pages = self.window(index, ahead);
+        let Some((first, n, run)) = self.frames_for(pages, index, Contents::Undefined, spare)?
+        else {
             return Ok(());
-        }
-        let (first, n, run) =
-            match frame::alloc_user(n as usize, self.kind(), Contents::Undefined, spare) {
-                Some(p) => (first, n, p),
-                None => match frame::alloc_user(1, self.kind(), Contents::Undefined, spare) {
-                    Some(p) => (index, 1, p),
-                    None if frame::make_room(1) => return Ok(()),
-                    None => return Err(Errno::ENOMEM),
-                },
-            };
+        };
         let n = self.insert_run(first, n, run, true);
         if n == 0 {
             return Ok(());

@@ -33,7 +33,6 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hal::{PAGE_SHIFT, PAGE_SIZE};
 use pages::Pages;
-pub use registry::sync_all;
 use sync::{SpinGuard, SpinLock, WaitQueue, level};
 
 /// Largest file size in bytes.

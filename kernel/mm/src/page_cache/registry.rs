@@ -86,25 +86,3 @@ fn reclaim_by(target: usize, efforts: &[Effort]) -> usize {
     }
     freed
 }
-
-/// Writes all dirty pages of all files back (sync(2), or now and then). The first error.
-pub fn sync_all() -> abi::Result {
-    let mut result = Ok(());
-    let mut at = 0;
-    loop {
-        let next = {
-            let r = state().caches.lock();
-            r.caches
-                .range((Bound::Excluded(at), Bound::Unbounded))
-                .next()
-                .map(|(k, w)| (*k, w.upgrade()))
-        };
-        let Some((k, c)) = next else { return result };
-        at = k;
-        if let Some(c) = c
-            && let Err(e) = c.sync()
-        {
-            result = result.and(Err(e));
-        }
-    }
-}
