@@ -47,6 +47,7 @@ pub mod base;
 #[cfg(not(loom))]
 mod base {
     //! What the primitives stand on.
+    pub(crate) use crate::timer::monotonic_ns;
     pub(crate) use core::hint;
     pub(crate) use core::sync::atomic;
     pub(crate) use hal::cpu;

@@ -1,11 +1,7 @@
 //! [`WaitQueue`]: tasks and callbacks waiting for a condition.
 
 use crate::base::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::base::cpu;
-#[cfg(loom)]
-use crate::base::monotonic_ns;
-#[cfg(not(loom))]
-use crate::timer::monotonic_ns;
+use crate::base::{cpu, monotonic_ns};
 use crate::{SpinLock, level};
 use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
