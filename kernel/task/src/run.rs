@@ -7,7 +7,7 @@
 
 use crate::signal::deliver::{Handled, Interrupted};
 use crate::task::flag;
-use crate::{Ctx, Kernel, Task, current, exit, sched, signal};
+use crate::{Ctx, Kernel, Task, current, exit, oom, sched, signal};
 use abi::signal::{SIGBUS, SIGKILL, SIGSEGV};
 use abi::{Errno, Result, SigInfo};
 use alloc::sync::Arc;
@@ -216,6 +216,8 @@ fn page_fault(task: &'static Task, mm: &Mm, addr: u64, access: Prot) {
         }
         Err(FaultError::Segv(code)) => signal::force(task, SigInfo::fault(SIGSEGV, code, addr)),
         Err(FaultError::Bus) => signal::force(task, SigInfo::fault(SIGBUS, BUS_ADRERR, addr)),
+        // Somebody else is on the way out, but slowly: the program tries again.
+        Err(FaultError::Oom) if oom::kill_something() => {}
         Err(FaultError::Oom) => signal::kill_process(&task.process, SIGKILL),
     }
 }

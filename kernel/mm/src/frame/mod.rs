@@ -274,15 +274,16 @@ fn kill_until(enough: &dyn Fn() -> bool) -> bool {
     let Some(me) = hal::cpu::current_stack().waiter else {
         return false;
     };
-    // The victim gives its memory back without telling us: look now and then.
+    // The victim gives its memory back without telling us: look now and then. It may not
+    // be enough: the handler kills another when it is gone. If we are the victim
+    // ourselves, it says that there is nothing to wait for.
     for _ in 0..200 {
         if enough() {
             return true;
         }
         me.prepare_wait(false);
         me.wait(Some(sync::timer::monotonic_ns() + 2_000_000));
-        // Perhaps we are the victim: then there is nothing to wait for.
-        if me.interrupted() && !handler() {
+        if !handler() {
             return false;
         }
     }
