@@ -16,6 +16,7 @@
 //! ```text
 //! 30 TREE     PidTable: the tree of processes, groups, sessions
 //! 32 TASK     futex buckets, timers of a process
+//! 33 PI       owners of PI futexes
 //! 34 PROCESS  Process: threads, shared signals, stops, usage of the dead
 //! 35 THREAD   Task: its own pending signals
 //! 36 ACTIONS  SigHand
@@ -59,6 +60,7 @@ pub use task::{Task, current};
 pub mod level {
     pub const TREE: u8 = 30;
     pub const TASK: u8 = 32;
+    pub const PI: u8 = 33;
     pub const PROCESS: u8 = 34;
     pub const THREAD: u8 = 35;
     pub const ACTIONS: u8 = 36;

@@ -62,6 +62,8 @@ pub(crate) mod flag {
     pub const FORKNOEXEC: u32 = 0x40;
     /// Runs in another address space than before.
     pub const NEW_MM: u32 = 0x80;
+    /// Has let go of its futexes for good: nobody may wait for it. Set under the lock of the PI owners.
+    pub const FUTEX_DEAD: u32 = 0x100;
 }
 
 /// How to continue an interrupted system call through restart_syscall(2).

@@ -12,7 +12,7 @@ use core::fmt::Write;
 use core::sync::atomic::Ordering::Relaxed;
 use mm::Mm;
 use mm::aspace::MmCounts;
-use task::sched::{self, Policy};
+use task::sched;
 use task::{Process, Session, Task};
 use vfs::cred::cap;
 use vfs::file::Caller;
@@ -46,12 +46,11 @@ fn resident(c: &MmCounts) -> u64 {
     c.rss_anon + c.rss_file + c.rss_shmem
 }
 
-/// Priority as in stat: 20 + nice, or -1 - real-time priority.
+/// Priority as in stat: 20 + nice, or -1 - real-time priority, be it lent.
 fn priority(t: &Task) -> i64 {
-    let p = sched::params(t);
-    match p.policy {
-        Policy::Fifo | Policy::RoundRobin => -1 - p.priority as i64,
-        _ => 20 + p.nice as i64,
+    match sched::effective_priority(t) {
+        0 => 20 + sched::params(t).nice as i64,
+        p => -1 - p as i64,
     }
 }
 

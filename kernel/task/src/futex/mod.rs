@@ -8,13 +8,18 @@
 //! bucket's lock; a waker has changed the word before it takes the same lock. So
 //! either the waiter sees the new word, or the waker sees the waiter.
 //!
-//! [`pi`]: words that name their owner; [`robust`]: what happens when an owner dies;
-//! [`mod@waitv`]: several words at once.
+//! - [`pi`]: words that name their owner; [`owners`]: who owns what, boosts, circles.
+//! - [`requeue_pi`]: from a condition to such a word.
+//! - [`robust`]: what happens when an owner dies.
+//! - [`mod@waitv`]: several words at once.
 
+mod owners;
 mod pi;
+mod requeue_pi;
 pub(crate) mod robust;
 mod waitv;
 
+pub(crate) use pi::priority_changed;
 pub use robust::{get_robust_list, set_robust_list};
 pub use waitv::waitv;
 
@@ -25,7 +30,7 @@ use abi::{Errno, Result, raw};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use hal::cpu::Waiter as _;
 use mm::Mm;
 use sync::SpinLock;
@@ -43,11 +48,14 @@ struct Waiter {
     task: Arc<Task>,
     /// Bits of FUTEX_WAIT_BITSET; a wake must share one.
     bitset: u32,
-    /// Waits for ownership (FUTEX_LOCK_PI), not for a plain wake.
-    pi: bool,
-    /// Bucket it is in; [`NOWHERE`] once woken, or on its way between two (requeue).
+    /// The PI word that it wants to own in the end (FUTEX_WAIT_REQUEUE_PI): no plain wake for it.
+    lock: Option<Key>,
+    /// Bucket it is in; [`NOWHERE`] once woken, on its way between two (requeue), or if it waits for a PI word.
     bucket: AtomicU32,
+    /// It was woken, or given the PI word.
     woken: AtomicBool,
+    /// The PI word was a dead task's; valid once `woken`.
+    inherits: AtomicBool,
 }
 
 /// A waiter in a bucket.
@@ -61,15 +69,15 @@ type Bucket = SpinLock<Vec<Queued>, { level::TASK }>;
 /// All futex buckets of a machine.
 pub struct FutexTable {
     buckets: Box<[Bucket]>,
-    /// Waiters for ownership anywhere: lets an exiting task skip the search.
-    pi_waiters: AtomicUsize,
+    /// Owners of PI words that somebody waits for.
+    owners: owners::Owners,
 }
 
 impl FutexTable {
     pub(crate) fn new() -> FutexTable {
         FutexTable {
             buckets: (0..BUCKETS).map(|_| SpinLock::new(Vec::new())).collect(),
-            pi_waiters: AtomicUsize::new(0),
+            owners: owners::Owners::default(),
         }
     }
     fn index(&self, key: Key) -> usize {
@@ -98,15 +106,22 @@ impl FutexTable {
             return Ok(());
         }
     }
-    /// Wakes up to `n` plain waiters of `key` that share a bit with `bitset`.
-    fn wake(&self, key: Key, n: usize, bitset: u32) -> usize {
+    /// Wakes up to `n` waiters of `key` that share a bit with `bitset`. [`Errno::EINVAL`] if
+    /// one of them waits for a PI word.
+    fn wake(&self, key: Key, n: usize, bitset: u32) -> Result<usize> {
+        if self.owners.contended(key) {
+            return Err(Errno::EINVAL);
+        }
         let mut gone: Vec<Queued> = Vec::new();
         {
             let mut b = self.bucket(self.index(key)).lock();
             let mut i = 0;
             while i < b.len() && gone.len() < n {
                 let q = &b[i];
-                if q.key == key && q.waiter.bitset & bitset != 0 && !q.waiter.pi {
+                if q.key == key && q.waiter.lock.is_some() {
+                    return Err(Errno::EINVAL);
+                }
+                if q.key == key && q.waiter.bitset & bitset != 0 {
                     let q = b.remove(i);
                     q.waiter.finish();
                     gone.push(q);
@@ -115,7 +130,7 @@ impl FutexTable {
                 }
             }
         }
-        gone.len()
+        Ok(gone.len())
     }
     /// Takes a waiter out before it was woken; `false`: it has been woken.
     fn remove(&self, w: &Arc<Waiter>) -> bool {
@@ -141,16 +156,17 @@ impl FutexTable {
 }
 
 impl Waiter {
-    fn new(task: &Task, bitset: u32, pi: bool, bucket: usize) -> Arc<Waiter> {
+    fn new(task: &Task, bitset: u32, lock: Option<Key>, bucket: usize) -> Arc<Waiter> {
         Arc::new(Waiter {
             task: task.arc(),
             bitset,
-            pi,
+            lock,
             bucket: AtomicU32::new(bucket as u32),
             woken: AtomicBool::new(false),
+            inherits: AtomicBool::new(false),
         })
     }
-    /// Wakes it; it has just been taken out of its bucket, whose lock is held.
+    /// Wakes it; it has just been taken out of its bucket or of a PI word's waiters, whose lock is held.
     fn finish(&self) {
         self.bucket.store(NOWHERE, Ordering::Release);
         // The waiter announces its wait before it looks at this flag, and wake()
@@ -249,6 +265,11 @@ pub fn futex(
         }
         raw::FUTEX_TRYLOCK_PI => pi::try_lock(cx, addr, private),
         raw::FUTEX_UNLOCK_PI => pi::unlock(cx, addr, private),
+        raw::FUTEX_WAIT_REQUEUE_PI => {
+            let deadline = absolute(cx, timeout, realtime)?;
+            requeue_pi::wait(cx, addr, private, val, deadline, addr2)
+        }
+        raw::FUTEX_CMP_REQUEUE_PI => requeue_pi::requeue(cx, addr, private, val, val2, addr2, val3),
         _ => Err(Errno::ENOSYS),
     }
 }
@@ -298,7 +319,7 @@ fn wait(
     let table = &cx.kernel().futexes;
     let key = key_of(&mm, addr, private)?;
     let index = table.index(key);
-    let waiter = Waiter::new(cx.task(), bitset, false, index);
+    let waiter = Waiter::new(cx.task(), bitset, None, index);
     let queued = Queued {
         key,
         waiter: waiter.clone(),
@@ -317,7 +338,7 @@ fn wake(cx: &Ctx, addr: u64, private: bool, n: u32, bitset: u32) -> Result<u64> 
     }
     let mm = cx.mm();
     let key = key_of(&mm, addr, private)?;
-    Ok(cx.kernel().futexes.wake(key, wake_count(n), bitset) as u64)
+    Ok(cx.kernel().futexes.wake(key, wake_count(n), bitset)? as u64)
 }
 
 /// The argument is an `int`: Linux wakes one waiter even when asked for none or fewer.
@@ -342,8 +363,12 @@ fn requeue(
     let key = key_of(&mm, addr, private)?;
     let key2 = key_of(&mm, addr2, private)?;
     let (from, to) = (table.index(key), table.index(key2));
+    if table.owners.contended(key) {
+        return Err(Errno::EINVAL);
+    }
     let mut woken: Vec<Queued> = Vec::new();
     let mut moving: Vec<Queued> = Vec::new();
+    let mut refused = false;
     loop {
         if let Some(v) = expect
             && mm.update_u32(addr, &mut |_| None)? != v
@@ -360,9 +385,13 @@ fn requeue(
         }
         let mut i = 0;
         while i < b.len() && (woken.len() < wake_n as usize || moving.len() < requeue_n as usize) {
-            if b[i].key != key || b[i].waiter.pi {
+            if b[i].key != key {
                 i += 1;
                 continue;
+            }
+            if b[i].waiter.lock.is_some() {
+                refused = true;
+                break;
             }
             let mut q = b.remove(i);
             if woken.len() < wake_n as usize {
@@ -385,6 +414,9 @@ fn requeue(
         }
     }
     drop(woken);
+    if refused {
+        return Err(Errno::EINVAL);
+    }
     Ok(count as u64)
 }
 
@@ -429,9 +461,9 @@ fn wake_op(
     let key = key_of(&mm, addr, private)?;
     let key2 = key_of(&mm, addr2, private)?;
     let old = mm.update_u32(addr2, &mut |v| Some(change(v, arg as u32)))?;
-    let mut woken = table.wake(key, wake_count(n), u32::MAX);
+    let mut woken = table.wake(key, wake_count(n), u32::MAX)?;
     if compare(&(old as i32), &cmp_arg) {
-        woken += table.wake(key2, wake_count(n2), u32::MAX);
+        woken += table.wake(key2, wake_count(n2), u32::MAX)?;
     }
     Ok(woken as u64)
 }
@@ -440,7 +472,11 @@ fn wake_op(
 pub(crate) fn wake_word(task: &Task, mm: &Mm, addr: u64) {
     for private in [true, false] {
         if let Ok(key) = key_of(mm, addr, private)
-            && task.kernel.futexes.wake(key, 1, u32::MAX) > 0
+            && task
+                .kernel
+                .futexes
+                .wake(key, 1, u32::MAX)
+                .is_ok_and(|n| n > 0)
         {
             return;
         }

@@ -1,204 +1,269 @@
 //! Priority-inheritance futexes: the word holds the owner's tid, futex(2).
 //!
-//! An uncontended lock or unlock is the guest's own compare-and-exchange. When
-//! there are waiters the word has FUTEX_WAITERS set, and unlock comes here: it
-//! hands ownership to the waiter of the highest priority by writing its tid
-//! while the bucket is locked. Owners are not boosted: a waiter of a real-time
-//! class waits for as long as the scheduler lets its owner wait.
+//! An uncontended lock or unlock is the guest's own compare-and-exchange. Who
+//! finds the word taken comes here, sets FUTEX_WAITERS in it and waits; from then
+//! on unlocking comes here too, and gives the word to the waiter of the highest
+//! priority by writing its tid. [`owners`](super::owners) keeps who owns what.
+//!
+//! The word of a dead owner cannot be written by it where only the waiter can
+//! reach it. So the waiter becomes the owner in the table, and writes the word
+//! itself, with FUTEX_OWNER_DIED, before it returns; whoever looks in between
+//! finds the table, not the word, to be right.
+//!
+//! Every operation looks at the word without a lock first, to make its page present
+//! and to find the owner's task, then again under the bucket's lock and that of the
+//! owners; if the word is another one by then, it starts anew.
 
-use super::{Key, Queued, Waiter, key_of, robust};
-use crate::{Ctx, Task, sched};
+use super::owners::PiTable;
+use super::{FutexTable, Key, Queued, Waiter, key_of};
+use crate::task::flag;
+use crate::{Ctx, Task};
 use abi::{Errno, Result, raw};
+use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
+use hal::cpu::Waiter as _;
 use mm::Mm;
 
-const TID: u32 = raw::FUTEX_TID_MASK;
-const WAITERS: u32 = raw::FUTEX_WAITERS;
-const DIED: u32 = raw::FUTEX_OWNER_DIED;
+pub(super) const TID: u32 = raw::FUTEX_TID_MASK;
+pub(super) const WAITERS: u32 = raw::FUTEX_WAITERS;
+pub(super) const DIED: u32 = raw::FUTEX_OWNER_DIED;
 
-/// What an attempt to take the word found.
-enum Found {
+/// What an attempt to take a word led to.
+pub(super) enum Step {
+    /// The word was free and now has the tid.
     Taken,
-    /// Held by this tid; the waiters bit is set now.
-    Held(u32),
+    /// It is held by this task; its waiters bit is set.
+    Held(Arc<Task>),
+    /// The word has changed, or is not resident: look again.
+    Again,
 }
 
-/// Takes the word if nobody owns it; else marks that there are waiters.
-fn attempt(mm: &Mm, addr: u64, me: u32, mark: bool) -> Result<Found> {
-    let old = mm.update_u32(addr, &mut |v| {
-        if v & TID == 0 {
-            // Waiters and a dead owner's mark stay for the new owner to see.
-            Some(me | v & (WAITERS | DIED))
-        } else if mark {
-            Some(v | WAITERS)
-        } else {
-            None
-        }
-    })?;
-    match old & TID {
-        0 => Ok(Found::Taken),
-        t if t == me => Err(Errno::EDEADLK),
-        t => Ok(Found::Held(t)),
-    }
+/// A word as it was seen without a lock.
+pub(super) struct Seen {
+    value: u32,
+    owner: Option<Arc<Task>>,
 }
 
-/// FUTEX_TRYLOCK_PI. [`Errno::EAGAIN`] if it is held.
-pub(super) fn try_lock(cx: &Ctx, addr: u64, private: bool) -> Result<u64> {
-    let mm = cx.mm();
-    key_of(&mm, addr, private)?;
-    match attempt(&mm, addr, cx.task().tid() as u32, false)? {
-        Found::Taken => Ok(0),
-        Found::Held(_) => Err(Errno::EAGAIN),
-    }
-}
-
-/// FUTEX_LOCK_PI, FUTEX_LOCK_PI2.
-pub(super) fn lock(cx: &Ctx, addr: u64, private: bool, deadline_ns: Option<u64>) -> Result<u64> {
-    let mm = cx.mm();
-    let table = &cx.kernel().futexes;
-    let key = key_of(&mm, addr, private)?;
-    let index = table.index(key);
-    let me = cx.task().tid() as u32;
-    let waiter = Waiter::new(cx.task(), u32::MAX, true, index);
-    loop {
-        let Found::Held(owner) = attempt(&mm, addr, me, true)? else {
-            return Ok(0);
-        };
-        let alive = cx.kernel().pids.task(owner as i32).is_some();
-        let mut b = table.bucket(index).lock();
-        b.reserve(1);
-        match mm.peek_u32(addr) {
-            // Changed meanwhile: the owner let go, or the guest wrote something else.
-            Some(v) if v != owner | WAITERS && v != owner | WAITERS | DIED => continue,
-            None => continue,
-            Some(_) => {}
+/// Looks at the word and makes it present, and `writable` if it is so by its mapping.
+pub(super) fn look(cx: &Ctx, mm: &Mm, addr: u64) -> Result<Seen> {
+    cx.task().yield_if_needed();
+    let value = loop {
+        match mm.update_u32(addr, &mut Some) {
+            // The guest changes it all the time.
+            Err(Errno::EAGAIN) => cx.task().yield_if_needed(),
+            r => break r?,
         }
-        if !alive {
-            return Err(Errno::ESRCH);
-        }
-        // Counted before it is visible, so that an exiting owner that sees no
-        // waiter has left a word that the look above would have refused.
-        table.pi_waiters.fetch_add(1, Ordering::SeqCst);
-        b.push(Queued {
-            key,
-            waiter: waiter.clone(),
-        });
-        break;
-    }
-    let r = match waiter.wait(deadline_ns) {
-        Err(e) if table.remove(&waiter) => Err(match e {
-            Errno::ERESTARTSYS => Errno::ERESTARTNOINTR,
-            e => e,
-        }),
-        // Woken means handed over: the word holds our tid.
-        _ => Ok(0),
     };
-    table.pi_waiters.fetch_sub(1, Ordering::SeqCst);
-    r
+    let owner = match value & TID {
+        0 => None,
+        t => cx.kernel().pids.task(t as i32),
+    };
+    Ok(Seen { value, owner })
 }
 
-/// FUTEX_UNLOCK_PI. [`Errno::EPERM`] if the caller does not own the word.
-pub(super) fn unlock(cx: &Ctx, addr: u64, private: bool) -> Result<u64> {
-    let mm = cx.mm();
-    let key = key_of(&mm, addr, private)?;
-    let me = cx.task().tid() as u32;
-    hand_over(cx.task(), &mm, addr, key, &mut |v| {
-        if v & TID == me {
-            Ok(v & !DIED & WAITERS)
-        } else {
-            Err(Errno::EPERM)
-        }
-    })?;
-    Ok(0)
+/// Exchanges the word if it is `old`, without sleeping.
+fn exchange(mm: &Mm, addr: u64, old: u32, new: u32) -> bool {
+    mm.try_update_u32(addr, &mut |v| (v == old).then_some(new)) == Some(old)
 }
 
-/// Whether somebody waits for the ownership of `key`.
-pub(super) fn has_waiters(task: &Task, key: Key) -> bool {
-    let table = &task.kernel.futexes;
-    let b = table.bucket(table.index(key)).lock();
-    b.iter().any(|q| q.key == key && q.waiter.pi)
+/// Whether a task waits on the word for a plain wake-up.
+pub(super) fn has_plain(bucket: &[Queued], key: Key) -> bool {
+    bucket.iter().any(|q| q.key == key)
 }
 
-/// Gives the word to its foremost waiter, or frees it. `check` sees the old
-/// value and says which mark bits besides the tid the new one keeps.
-pub(super) fn hand_over(
-    task: &Task,
+/// Takes the word for `task` if it is free, else finds its owner. `mark`: bits that a word newly taken gets.
+/// `plain`: some task waits on it with FUTEX_WAIT.
+///
+/// Errors: [`Errno::EDEADLK`] (it is the task's already), [`Errno::EINVAL`] (word and waiters do not
+/// fit together), [`Errno::ESRCH`] (no such owner), [`Errno::EPERM`] (the owner is no program).
+/// `seen` is then what the word has become.
+#[expect(clippy::too_many_arguments)]
+pub(super) fn attempt(
+    pi: &PiTable,
     mm: &Mm,
     addr: u64,
     key: Key,
-    check: &mut dyn FnMut(u32) -> Result<u32>,
-) -> Result {
-    let table = &task.kernel.futexes;
-    loop {
-        // Makes the page writable and present, so that the update below need not sleep.
-        let mut refused = None;
-        mm.update_u32(addr, &mut |v| match check(v) {
-            Ok(_) => Some(v),
-            Err(e) => {
-                refused = Some(e);
-                None
-            }
-        })?;
-        if let Some(e) = refused {
-            return Err(e);
+    seen: &mut Seen,
+    task: &Task,
+    mark: u32,
+    plain: bool,
+) -> Result<Step> {
+    let v = seen.value;
+    if mm.peek_u32(addr) != Some(v) {
+        return Ok(Step::Again);
+    }
+    let me = task.tid() as u32;
+    if v & TID == me {
+        return Err(Errno::EDEADLK);
+    }
+    if let Some(s) = pi.state(key) {
+        if !s.inherited && v & TID != s.owner.tid() as u32 {
+            return Err(Errno::EINVAL);
         }
-        let mut b = table.bucket(table.index(key)).lock();
-        let ours = |q: &Queued| q.key == key && q.waiter.pi;
-        let next = b
-            .iter()
-            .enumerate()
-            .filter(|(_, q)| ours(q))
-            // The longest waiting of the highest priority: max_by_key takes the last maximum.
-            .rev()
-            .max_by_key(|(_, q)| sched::params(&q.waiter.task).priority)
-            .map(|(i, q)| (i, q.waiter.task.tid() as u32));
-        let more = b.iter().filter(|q| ours(q)).count() > 1;
-        let mut refused = None;
-        let done = mm.try_update_u32(addr, &mut |v| match check(v) {
-            Ok(keep) => Some(match next {
-                Some((_, tid)) if more => tid | WAITERS | keep & DIED,
-                Some((_, tid)) => tid | keep & DIED,
-                None => keep & DIED,
-            }),
-            Err(e) => {
-                refused = Some(e);
-                None
-            }
-        });
-        if done.is_none() {
-            continue;
+        return Ok(Step::Held(s.owner.clone()));
+    }
+    if plain {
+        return Err(Errno::EINVAL);
+    }
+    let (new, step) = if v & TID == 0 {
+        (me | v & DIED | mark, Step::Taken)
+    } else {
+        let owner = seen.owner.clone().ok_or(Errno::ESRCH)?;
+        if owner.is_kernel() {
+            return Err(Errno::EPERM);
         }
-        if let Some(e) = refused {
-            return Err(e);
+        // It has let go of all it had, this word was not among it, and it will not come back.
+        if owner.flag(flag::FUTEX_DEAD) {
+            return Err(Errno::ESRCH);
         }
-        let gone = next.map(|(i, _)| b.remove(i));
-        if let Some(q) = &gone {
-            q.waiter.finish();
-        }
-        drop(b);
-        drop(gone);
-        return Ok(());
+        (v | WAITERS, Step::Held(owner))
+    };
+    if !exchange(mm, addr, v, new) {
+        return Ok(Step::Again);
+    }
+    seen.value = new;
+    if matches!(step, Step::Taken) {
+        seen.owner = Some(task.arc());
+    }
+    Ok(step)
+}
+
+/// FUTEX_TRYLOCK_PI. [`Errno::EAGAIN`] if it is held; else as [`attempt`].
+pub(super) fn try_lock(cx: &Ctx, addr: u64, private: bool) -> Result<u64> {
+    match start(cx, addr, private, None)? {
+        None => Ok(0),
+        Some(_) => Err(Errno::EAGAIN),
     }
 }
 
-/// An exiting task leaves the words it owns to their waiters, marked as orphaned.
-/// Words without waiters in the kernel are the robust list's business.
-pub(super) fn release_owned(task: &Task, mm: &Mm) {
-    let table = &task.kernel.futexes;
-    if table.pi_waiters.load(Ordering::SeqCst) == 0 {
-        return;
-    }
-    let me = task.tid() as u32;
-    for index in 0..super::BUCKETS {
-        let keys: alloc::vec::Vec<Key> = {
-            let b = table.bucket(index).lock();
-            b.iter().filter(|q| q.waiter.pi).map(|q| q.key).collect()
-        };
-        for key in keys {
-            // Only private words can be found from their key; shared ones are left to the robust list.
-            if key.0 == core::ptr::from_ref(mm).addr() {
-                let _ = hand_over(task, mm, key.1, key, &mut |v| robust::orphaned(v, me));
+/// FUTEX_LOCK_PI, FUTEX_LOCK_PI2. Errors: as [`attempt`], [`Errno::ETIMEDOUT`], a restart.
+pub(super) fn lock(cx: &Ctx, addr: u64, private: bool, deadline_ns: Option<u64>) -> Result<u64> {
+    let waiter = Waiter::new(cx.task(), u32::MAX, None, super::NOWHERE as usize);
+    let Some(key) = start(cx, addr, private, Some(&waiter))? else {
+        return Ok(0);
+    };
+    let end = waiter.wait(deadline_ns);
+    finish(cx, addr, key, &waiter, end).map_err(|e| match e {
+        Errno::ERESTARTSYS => Errno::ERESTARTNOINTR,
+        e => e,
+    })
+}
+
+/// Takes the word, or makes `waiter`, if there is one, wait for it: the key of a word that is held.
+fn start(cx: &Ctx, addr: u64, private: bool, waiter: Option<&Arc<Waiter>>) -> Result<Option<Key>> {
+    let mm = cx.mm();
+    let table = &cx.kernel().futexes;
+    let key = key_of(&mm, addr, private)?;
+    loop {
+        let mut seen = look(cx, &mm, addr)?;
+        let bucket = table.bucket(table.index(key)).lock();
+        let plain = has_plain(&bucket, key);
+        let r = table.owners.with(|pi| {
+            let step = attempt(pi, &mm, addr, key, &mut seen, cx.task(), 0, plain)?;
+            if let (Step::Held(owner), Some(w)) = (&step, waiter) {
+                pi.block(key, owner.clone(), w.clone())?;
             }
+            Ok(step)
+        });
+        drop(bucket);
+        match r? {
+            Step::Taken => return Ok(None),
+            Step::Held(_) => return Ok(Some(key)),
+            Step::Again => {}
         }
     }
+}
+
+/// The end of a wait for the word: `end` says why it ended. An heir writes the word.
+/// Errors: that of `end`, if the word was not given to it; [`Errno::EFAULT`].
+pub(super) fn finish(cx: &Ctx, addr: u64, key: Key, w: &Arc<Waiter>, end: Result) -> Result<u64> {
+    let table = &cx.kernel().futexes;
+    if let Err(e) = end {
+        let given = table.owners.with(|pi| {
+            let given = w.woken.load(Ordering::SeqCst);
+            if !given {
+                pi.unblock(key, w);
+            }
+            given
+        });
+        if !given {
+            return Err(e);
+        }
+    }
+    if w.inherits.load(Ordering::Relaxed) {
+        inherit(cx, table, addr, key)?;
+    }
+    Ok(0)
+}
+
+/// Writes the tid of the current task, the heir of a dead owner, to the word. If it
+/// cannot, the next waiter inherits. [`Errno::EFAULT`].
+fn inherit(cx: &Ctx, table: &FutexTable, addr: u64, key: Key) -> Result {
+    let mm = cx.mm();
+    let word = cx.task().tid() as u32 | WAITERS | DIED;
+    loop {
+        if let Err(e) = look(cx, &mm, addr) {
+            table.owners.with(|pi| pi.hand_over(key, true));
+            return Err(e);
+        }
+        let written = table.owners.with(|pi| {
+            let written = mm.try_update_u32(addr, &mut |_| Some(word)).is_some();
+            if written {
+                pi.settle(key);
+            }
+            written
+        });
+        if written {
+            return Ok(());
+        }
+    }
+}
+
+/// FUTEX_UNLOCK_PI. [`Errno::EPERM`] if the caller does not own the word, [`Errno::EINVAL`] if word
+/// and waiters do not fit together.
+pub(super) fn unlock(cx: &Ctx, addr: u64, private: bool) -> Result<u64> {
+    let mm = cx.mm();
+    let table = &cx.kernel().futexes;
+    let key = key_of(&mm, addr, private)?;
+    let me = cx.task().tid() as u32;
+    loop {
+        let v = look(cx, &mm, addr)?.value;
+        if v & TID != me {
+            return Err(Errno::EPERM);
+        }
+        let bucket = table.bucket(table.index(key)).lock();
+        let done = table.owners.with(|pi| {
+            let Some(s) = pi.state(key) else {
+                if has_plain(&bucket, key) {
+                    return Err(Errno::EINVAL);
+                }
+                return Ok(exchange(&mm, addr, v, 0));
+            };
+            if !core::ptr::eq(&*s.owner, cx.task()) {
+                return Err(Errno::EINVAL);
+            }
+            let heir = s.next().map_or(0, |w| w.task.tid() as u32 | WAITERS);
+            let done = exchange(&mm, addr, v, heir);
+            if done {
+                pi.hand_over(key, false);
+            }
+            Ok(done)
+        })?;
+        drop(bucket);
+        if done {
+            return Ok(0);
+        }
+    }
+}
+
+/// The current task ends (`ends`) or begins a new program: its words go to their waiters.
+pub(super) fn release_owned(task: &Task, ends: bool) {
+    let owners = &task.kernel.futexes.owners;
+    owners.with(|pi| pi.release(task, ends));
+}
+
+/// A task's priority was set: it may wait elsewhere in the lists, and boost another.
+pub(crate) fn priority_changed(task: &Task) {
+    let owners = &task.kernel.futexes.owners;
+    owners.with(|pi| pi.priority_changed(task));
 }

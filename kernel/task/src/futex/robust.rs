@@ -1,6 +1,7 @@
 //! Robust futexes: a dying owner marks its words, get_robust_list(2).
 
-use super::{key_of, pi, wake_word};
+use super::{pi, wake_word};
+use crate::task::flag;
 use crate::{Ctx, Task, cred};
 use abi::process::RobustListHead;
 use abi::{Errno, Result, raw};
@@ -32,13 +33,9 @@ pub fn get_robust_list(cx: &Ctx, tid: i32) -> Result<(u64, u64)> {
     Ok((t.robust_list.load(Ordering::Relaxed), len))
 }
 
-/// New mark bits of a word whose owner `tid` has died; [`Errno::EPERM`] if it owns something else.
-pub(super) fn orphaned(v: u32, tid: u32) -> Result<u32> {
-    if v & raw::FUTEX_TID_MASK == tid {
-        Ok(v & raw::FUTEX_WAITERS | raw::FUTEX_OWNER_DIED)
-    } else {
-        Err(Errno::EPERM)
-    }
+/// What a word becomes whose owner `tid` dies; `None` if it has another owner.
+fn orphaned(v: u32, tid: u32) -> Option<u32> {
+    (v & raw::FUTEX_TID_MASK == tid).then_some(v & raw::FUTEX_WAITERS | raw::FUTEX_OWNER_DIED)
 }
 
 /// Lets go of all words the exiting (or exec-ing) task owns. Called while it still has its address space.
@@ -49,7 +46,8 @@ pub(crate) fn exit(task: &Task) {
         // Whatever the guest wrote there: a fault or nonsense ends the walk.
         let _ = walk(task, &mm, head);
     }
-    pi::release_owned(task, &mm);
+    // Words of PI locks come after it: their heirs find the marks of the walk.
+    pi::release_owned(task, task.flag(flag::EXITING));
 }
 
 /// CLONE_CHILD_CLEARTID: writes 0 to the address and wakes a joiner.
@@ -98,18 +96,9 @@ fn owner_died(task: &Task, mm: &Mm, addr: u64, is_pi: bool) -> Result {
         return Err(Errno::EINVAL);
     }
     let me = task.tid() as u32;
-    if is_pi {
-        // The list does not say whether the word is shared: its waiters do.
-        let shared = key_of(mm, addr, false)?;
-        let key = if pi::has_waiters(task, shared) {
-            shared
-        } else {
-            key_of(mm, addr, true)?
-        };
-        return pi::hand_over(task, mm, addr, key, &mut |v| orphaned(v, me));
-    }
-    let old = mm.update_u32(addr, &mut |v| orphaned(v, me).ok())?;
-    if old & raw::FUTEX_TID_MASK == me && old & raw::FUTEX_WAITERS != 0 {
+    let old = mm.update_u32(addr, &mut |v| orphaned(v, me))?;
+    // A PI word is handed over, not fought for.
+    if !is_pi && old & raw::FUTEX_TID_MASK == me && old & raw::FUTEX_WAITERS != 0 {
         wake_word(task, mm, addr);
     }
     Ok(())

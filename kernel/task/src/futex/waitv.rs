@@ -96,7 +96,7 @@ fn deadline(cx: &Ctx, timeout: u64, clock: i32) -> Result<Option<u64>> {
 fn enqueue(cx: &Ctx, addr: u64, val: u32, key: super::Key) -> Result<Arc<Waiter>> {
     let table = &cx.kernel().futexes;
     let index = table.index(key);
-    let waiter = Waiter::new(cx.task(), u32::MAX, false, index);
+    let waiter = Waiter::new(cx.task(), u32::MAX, None, index);
     table.enqueue(
         &cx.mm(),
         addr,

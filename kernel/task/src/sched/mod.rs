@@ -13,17 +13,23 @@
 //! (then [`schedule`] sees the state `RUNNING` and does not take it off), or it
 //! is off and off its stack, and the winner puts it on a queue.
 //!
-//! - [`queue`]: the classes' queues. [`balance`]: which vCPU. [`stack`]: kernel stacks. [`load`]: load averages.
+//! - [`queue`]: the classes' queues. [`balance`]: which vCPU. [`idle`]: when there is nothing to run. [`stack`]: kernel stacks. [`load`]: load averages.
 
 mod balance;
+mod idle;
 mod load;
 mod params;
 mod queue;
 pub(crate) mod stack;
 
+pub(crate) use idle::idle_loop;
 pub(crate) use load::LoadAvg;
 pub(crate) use params::misplaced;
-pub use params::{Policy, SchedParams, affinity, params, rr_interval_ns, set_affinity, set_params};
+pub(crate) use params::set_boost;
+pub use params::{
+    Policy, SchedParams, affinity, effective_priority, params, rr_interval_ns, set_affinity,
+    set_params,
+};
 
 use crate::task::{flag, state};
 use crate::{Kernel, Task, current, kernel::CpuTimes, level};
@@ -57,6 +63,8 @@ pub(crate) struct SchedEntity {
     pub policy: AtomicU32,
     pub nice: AtomicI32,
     pub priority: AtomicI32,
+    /// Real-time priority that waiters for its PI futexes lend it; 0 = none.
+    pub boost: AtomicI32,
     pub reset_on_fork: AtomicBool,
     pub vruntime: AtomicU64,
     /// When it last began to run or was last charged.
@@ -84,6 +92,7 @@ impl SchedEntity {
             policy: AtomicU32::new(p.policy as u32),
             nice: AtomicI32::new(p.nice),
             priority: AtomicI32::new(p.priority),
+            boost: AtomicI32::new(0),
             reset_on_fork: AtomicBool::new(p.reset_on_fork),
             vruntime: AtomicU64::new(0),
             exec_start: AtomicU64::new(0),
@@ -94,9 +103,9 @@ impl SchedEntity {
             migrate: AtomicBool::new(false),
         }
     }
-    /// Real-time priority; 0 = a fair task.
+    /// Real-time priority, lent or its own; 0 = a fair task.
     fn rt_priority(&self) -> i32 {
-        self.priority.load(Ordering::Relaxed)
+        (self.priority.load(Ordering::Relaxed)).max(self.boost.load(Ordering::Relaxed))
     }
     fn weight(&self) -> u64 {
         if self.policy.load(Ordering::Relaxed) == Policy::Idle as u32 {
@@ -730,58 +739,5 @@ pub(crate) fn program_tick(kernel: &Kernel, now: u64) {
     };
     if block.deadline.load(Ordering::Relaxed) > want {
         kernel.platform.engine().set_timer(block, Some(want));
-    }
-}
-
-/// Free frames whose memory an idle machine keeps from the host.
-const IDLE_KEEP: usize = 512;
-/// How long the machine idles before it gives memory back.
-const TIDY_AFTER_NS: u64 = 500_000_000;
-
-/// The life of an idle task: runs whatever becomes runnable, else idles.
-pub(crate) fn idle_loop(kernel: &'static Kernel) -> ! {
-    cpu::current_stack()
-        .relieving
-        .store(true, Ordering::Relaxed);
-    // Free memory that the host still held when there was last nothing more to give back.
-    let mut tidied = 0;
-    loop {
-        let block = cpu::current_cpu();
-        let rq = kernel.sched.rq(block.id);
-        let bits = block.take_pending();
-        if bits != 0 {
-            crate::run::interrupts(kernel, bits);
-        }
-        if rq.nr.load(Ordering::SeqCst) > 0 || balance::pull(kernel, block.id) {
-            schedule();
-            continue;
-        }
-        rq.idle.store(true, Ordering::SeqCst);
-        if rq.nr.load(Ordering::SeqCst) > 0 {
-            rq.idle.store(false, Ordering::SeqCst);
-            continue;
-        }
-        let deadline = block.deadline.load(Ordering::Relaxed);
-        let deadline = (deadline != u64::MAX).then_some(deadline);
-        let free = mm::frame::dirty_free();
-        let tidy = block.id == 0 && free > IDLE_KEEP && free != tidied;
-        let tidy = tidy.then(|| kernel.now() + TIDY_AFTER_NS);
-        let until = match (deadline, tidy) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        kernel.platform.engine().idle(block, until);
-        rq.idle.store(false, Ordering::SeqCst);
-        if tidy.is_some_and(|t| kernel.now() >= t) {
-            let busy =
-                || rq.nr.load(Ordering::SeqCst) > 0 || block.pending.load(Ordering::Relaxed) != 0;
-            while !busy() && mm::frame::trim_step(IDLE_KEEP) {}
-            tidied = mm::frame::dirty_free();
-        }
-        if deadline.is_some_and(|d| kernel.now() >= d)
-            && block.pending.load(Ordering::Relaxed) & cpu::IRQ_TIMER == 0
-        {
-            crate::run::interrupts(kernel, cpu::IRQ_TIMER);
-        }
     }
 }

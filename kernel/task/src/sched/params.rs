@@ -94,9 +94,31 @@ pub fn params(task: &Task) -> SchedParams {
     }
 }
 
+/// Priority that it runs with: 1 to 99 = real-time, its own or that of a task that waits for
+/// a PI futex of it; 0 = a fair task.
+pub fn effective_priority(task: &Task) -> i32 {
+    task.sched.rt_priority()
+}
+
+/// Sets what those who wait for the task's PI futexes lend it (0 = nothing). Whether its
+/// effective priority has changed.
+pub(crate) fn set_boost(task: &Task, boost: i32) -> bool {
+    let s = &task.sched;
+    let old = s.rt_priority();
+    let new = s.priority.load(Ordering::Relaxed).max(boost);
+    if new == old {
+        s.boost.store(boost, Ordering::Relaxed);
+        return false;
+    }
+    // Who falls back had its turn before those it falls back to.
+    change(task, new < old, || s.boost.store(boost, Ordering::Relaxed));
+    true
+}
+
 /// Sets parameters (checked by the caller); takes effect at once.
 pub fn set_params(task: &Task, p: SchedParams) {
-    change(task, || {
+    let effective = effective_priority(task);
+    change(task, false, || {
         let s = &task.sched;
         s.policy.store(p.policy as u32, Ordering::Relaxed);
         s.nice.store(p.nice.clamp(-20, 19), Ordering::Relaxed);
@@ -108,10 +130,13 @@ pub fn set_params(task: &Task, p: SchedParams) {
         s.priority.store(priority, Ordering::Relaxed);
         s.reset_on_fork.store(p.reset_on_fork, Ordering::Relaxed);
     });
+    if effective_priority(task) != effective {
+        crate::futex::priority_changed(task);
+    }
 }
 
-/// Changes what a task's place in its queue depends on.
-fn change(task: &Task, f: impl FnOnce()) {
+/// Changes what a task's place in its queue depends on; `front`: it then comes before its equals.
+fn change(task: &Task, front: bool, f: impl FnOnce()) {
     let sched = &task.kernel.sched;
     loop {
         let c = task.sched.cpu.load(Ordering::Acquire);
@@ -127,7 +152,10 @@ fn change(task: &Task, f: impl FnOnce()) {
             let v = task.sched.vruntime.load(Ordering::Relaxed);
             let v = v.max(q.fair.min_vruntime);
             task.sched.vruntime.store(v, Ordering::Relaxed);
-            q.enqueue(t, false);
+            q.enqueue(t, front);
+        }
+        if !task.sched.on_rq.load(Ordering::Relaxed) {
+            return;
         }
         drop(q);
         rq.need_resched.store(true, Ordering::SeqCst);

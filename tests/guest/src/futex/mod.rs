@@ -2,6 +2,13 @@
 
 use crate::prelude::*;
 
+mod pi;
+mod pi_boost;
+mod requeue_pi;
+use pi::*;
+use pi_boost::*;
+use requeue_pi::*;
+
 tests![
     wait_basics,
     wake_counts,
@@ -16,6 +23,25 @@ tests![
     pi_basic,
     pi_contention,
     pi_errors,
+    pi_owner_dies,
+    pi_owner_dies_shared,
+    pi_owner_dies_robust,
+    pi_owner_executes,
+    pi_circles,
+    pi_plain_calls,
+    pi_mark_bits,
+    pi_timeouts,
+    pi_signals,
+    pi_order,
+    pi_boost,
+    pi_boost_chain,
+    pi_inversion,
+    pi_crowd,
+    requeue_pi,
+    requeue_pi_free,
+    requeue_pi_errors,
+    requeue_pi_ends,
+    requeue_pi_condition,
     robust_list,
     interrupted,
     waitv,
@@ -72,6 +98,14 @@ impl Waiters {
     fn done(&self) -> usize {
         ms(20);
         self.0.iter().filter(|h| h.is_finished()).count()
+    }
+    /// As [`Waiters::done`], when that many have had the time.
+    fn done_are(&self, n: usize) -> usize {
+        let end = now_ms() + 5000;
+        while now_ms() < end && self.0.iter().filter(|h| h.is_finished()).count() < n {
+            ms(1);
+        }
+        self.done()
     }
     fn join(self) -> String {
         let v: Vec<String> = self
@@ -449,80 +483,6 @@ fn file_backed() {
         "{} {}",
         fx(word(a + 4096), FUTEX_WAKE, 1, null(), null(), 0),
         wait(pid)
-    );
-}
-
-fn pi(a: &AtomicU32, op: i32) -> R {
-    fx(a, op, 0, null(), null(), 0)
-}
-
-fn pi_basic() {
-    let a = &W[0];
-    say!(
-        "lock {} owner {}",
-        pi(a, FUTEX_LOCK_PI),
-        a.load(SeqCst) == gettid() as u32
-    );
-    say!(
-        "again {} try {}",
-        pi(a, FUTEX_LOCK_PI),
-        pi(a, FUTEX_TRYLOCK_PI)
-    );
-    let r = std::thread::spawn(|| (pi(&W[0], FUTEX_TRYLOCK_PI), pi(&W[0], FUTEX_UNLOCK_PI)))
-        .join()
-        .unwrap();
-    say!("other thread: try {} unlock {}", r.0, r.1);
-    say!(
-        "unlock {} word {}",
-        pi(a, FUTEX_UNLOCK_PI),
-        a.load(SeqCst) & !FUTEX_WAITERS
-    );
-    say!("unlock again {}", pi(a, FUTEX_UNLOCK_PI));
-    let t = ts(0);
-    pi(a, FUTEX_LOCK_PI);
-    let r = std::thread::spawn(move || fx(&W[0], FUTEX_LOCK_PI, 0, &t, null(), 0))
-        .join()
-        .unwrap();
-    say!("timeout {r}");
-    pi(a, FUTEX_UNLOCK_PI);
-}
-
-fn pi_contention() {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let t: Vec<_> = (0..4)
-        .map(|_| {
-            std::thread::spawn(|| {
-                for _ in 0..300 {
-                    let me = gettid() as u32;
-                    if W[1].compare_exchange(0, me, SeqCst, SeqCst).is_err() {
-                        pi(&W[1], FUTEX_LOCK_PI).v();
-                    }
-                    let v = COUNT.load(SeqCst);
-                    if v % 50 == 0 {
-                        std::thread::yield_now();
-                    }
-                    COUNT.store(v + 1, SeqCst);
-                    if W[1].compare_exchange(me, 0, SeqCst, SeqCst).is_err() {
-                        pi(&W[1], FUTEX_UNLOCK_PI).v();
-                    }
-                }
-            })
-        })
-        .collect();
-    t.into_iter().for_each(|t| t.join().unwrap());
-    say!("{} word {}", COUNT.load(SeqCst), W[1].load(SeqCst));
-}
-
-fn pi_errors() {
-    W[2].store(99999, SeqCst);
-    say!("owner unknown {}", pi(&W[2], FUTEX_LOCK_PI));
-    W[2].store(0, SeqCst);
-    say!("unlock free {}", pi(&W[2], FUTEX_UNLOCK_PI));
-    let p = W[2].as_ptr() as usize;
-    say!(
-        "unaligned {} null {}",
-        raw!(SYS_futex, p + 1, FUTEX_LOCK_PI, 0, 0, 0, 0),
-        raw!(SYS_futex, 0, FUTEX_LOCK_PI, 0, 0, 0, 0)
     );
 }
 
