@@ -19,6 +19,7 @@
 
 mod engine;
 mod error;
+mod facts;
 mod lock;
 mod sysvec;
 mod x86_64;
@@ -26,6 +27,7 @@ mod zygote;
 
 pub use engine::{Death, EngineOptions, SeccompEngine};
 pub use error::Error;
+pub use facts::HostFacts;
 pub use x86_64::X86_64;
 pub use zygote::{Zygote, ZygoteConfig, continue_all, kill_all, stop_all};
 

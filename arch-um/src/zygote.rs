@@ -10,12 +10,13 @@
 use crate::Error;
 use crate::engine::mapper::{Answer, MEM_FD, Mapper, STUB_FD, call};
 use crate::engine::shared::{Slot, StubFile};
+use crate::facts::HostFacts;
 use crate::x86_64::{filter, stub};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use host_sys::raw::{call3, call6};
 use host_sys::signal::{self, Action, SA_RESTORER, bit};
-use host_sys::{Errno, fd, file, mem, misc, task, time};
+use host_sys::{Errno, fd, file, mem, misc, rights, task, time};
 
 /// Signal that takes a stub thread out of guest code.
 pub(crate) const KICK: i32 = libc::SIGURG;
@@ -71,6 +72,8 @@ pub struct ZygoteConfig {
     pub mem_fd: i32,
     /// Number of vCPUs the machine will have, 1 to [`hal::cpu::MAX_CPUS`].
     pub ncpus: u32,
+    /// What the host's file system says.
+    pub facts: HostFacts,
 }
 
 /// The ancestor of all user processes.
@@ -79,6 +82,7 @@ pub struct Zygote {
     pub(crate) pid: i32,
     pub(crate) file: &'static StubFile,
     pub(crate) mapper: Mapper,
+    pub(crate) facts: HostFacts,
 }
 
 /// Ends every user process of this process's machine at once. For every way
@@ -112,6 +116,11 @@ fn signal_group(signo: i32) {
 }
 
 impl Zygote {
+    /// Process group of the user processes.
+    pub fn group(&self) -> i32 {
+        self.pid
+    }
+
     /// Forks the zygote. This process must have one thread, which must live as
     /// long as the machine: its end ends all user processes.
     pub fn spawn(config: &ZygoteConfig) -> Result<Zygote, Error> {
@@ -128,7 +137,7 @@ impl Zygote {
         let file = crate::sysvec::leak(StubFile::create(config.ncpus)?);
         let ctrl = file.slot(0);
         let mut mapper = Mapper::new(ctrl, file.offset(0));
-        let start = write_start_list(&mut mapper);
+        let start = write_start_list(&mut mapper, config.facts.vdso);
         let plan = Plan {
             parent: task::getpid(),
             mem_fd: config.mem_fd,
@@ -145,7 +154,12 @@ impl Zygote {
             Ok(0) => plan.become_zygote(),
             Ok(pid) => {
                 GROUP.store(pid, Ordering::Release);
-                let zygote = Zygote { pid, file, mapper };
+                let zygote = Zygote {
+                    pid,
+                    file,
+                    mapper,
+                    facts: config.facts,
+                };
                 zygote.wait_for_start()
             }
             Err(e) => Err(Error::Host("fork the first user process", e)),
@@ -181,7 +195,7 @@ impl Zygote {
 }
 
 /// The zygote's first list: removes everything but the stub region. Returns its address.
-fn write_start_list(mapper: &mut Mapper) -> u64 {
+fn write_start_list(mapper: &mut Mapper, (vdso, vdso_end): (u64, u64)) -> u64 {
     let unmap = |from: u64, to: u64| call(libc::SYS_munmap, [from, to - from, 0, 0, 0, 0]);
     let end = 0x7fff_ffff_f000;
     let mut list = mapper.begin();
@@ -189,7 +203,6 @@ fn write_start_list(mapper: &mut Mapper) -> u64 {
     list.push(unmap(0, stub::STUB_BASE));
     // Hosts may seal the vDSO's pages. They hold nothing secret, and their
     // system calls trap like all others, so then only the rest goes.
-    let (vdso, vdso_end) = vdso_range();
     list.push(unmap(stub::STUB_END, end));
     if vdso > stub::STUB_END && vdso_end < end {
         list.push(unmap(stub::STUB_END, vdso));
@@ -198,21 +211,6 @@ fn write_start_list(mapper: &mut Mapper) -> u64 {
     list.finish(0, None);
     mapper.expect_answer();
     start
-}
-
-/// Where the host has put its vDSO and the pages that belong to it.
-fn vdso_range() -> (u64, u64) {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let mut range = (u64::MAX, 0);
-    for line in maps.lines() {
-        if line.ends_with("[vdso]") || line.contains("[vvar") {
-            let parts = line.split([' ', '-']).map(|s| u64::from_str_radix(s, 16));
-            if let [Ok(from), Ok(to)] = parts.take(2).collect::<Vec<_>>()[..] {
-                range = (range.0.min(from), range.1.max(to));
-            }
-        }
-    }
-    if range.0 < range.1 { range } else { (0, 0) }
 }
 
 /// The area that libc has registered with rseq(2) for this thread, and its
@@ -283,9 +281,10 @@ impl Plan {
         unsafe {
             task::prctl(libc::PR_SET_PDEATHSIG, kill)?;
             task::prctl(libc::PR_SET_DUMPABLE, 0)?;
-            task::prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;
             let _ = task::prctl(libc::PR_SET_NAME, c"lodger-user".as_ptr() as usize);
         }
+        rights::keep_capabilities(0)?;
+        rights::no_new_privileges()?;
         if task::getppid() != self.parent {
             task::exit_group(1);
         }

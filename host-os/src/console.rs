@@ -131,6 +131,11 @@ pub(crate) fn dismiss_guardian() {
 }
 
 impl HostConsole {
+    /// Its descriptor.
+    pub fn descriptor(&self) -> i32 {
+        self.fd
+    }
+
     /// Its device number.
     pub(crate) fn device(&self) -> u32 {
         self.device

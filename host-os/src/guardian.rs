@@ -7,6 +7,7 @@
 
 #![expect(unsafe_code, reason = "forks and maps the shared page")]
 
+use crate::confine;
 use core::sync::atomic::{AtomicU32, Ordering};
 use host_sys::tty::{self, Termios};
 use host_sys::{Errno, event, fd, file, mem, misc, signal, task};
@@ -132,6 +133,10 @@ fn guard(tty: i32, pipe: i32, page: &'static Page, parent: i32) -> ! {
             fd::close(n);
         }
     }
+    // Both can only fail where there is less to lose.
+    let _ = host_sys::rights::keep_capabilities(0);
+    let _ = host_sys::rights::no_new_privileges();
+    let _ = host_sys::rights::filter_calls(&confine::guardian_calls(), false);
     let entry = |fd| libc::pollfd {
         fd,
         events: libc::POLLIN,

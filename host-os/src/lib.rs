@@ -8,6 +8,7 @@
 //! - [`streams`]: stdin, stdout, stderr.
 //! - [`event`], `io`, [`signals`]: device events and the thread that makes them.
 //! - [`clock`], [`entropy`], [`log`], [`limits`].
+//! - [`confine`]: what this process gives up before the guest's first instruction.
 //! - [`shutdown`]: every way out.
 //!
 //! Most of it runs on kernel stacks, called by the kernel: such code makes raw
@@ -21,6 +22,7 @@
 #![deny(unsafe_code)]
 
 pub mod clock;
+pub mod confine;
 pub mod console;
 pub mod dir;
 pub mod entropy;

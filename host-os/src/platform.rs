@@ -23,7 +23,7 @@ pub struct Devs {
     console: Option<&'static HostConsole>,
     streams: &'static HostStreams,
     queue: &'static DeviceQueue,
-    signal_mask: u64,
+    signals: Signals,
 }
 
 /// Why the devices could not be set up.
@@ -53,24 +53,24 @@ impl std::error::Error for Error {}
 impl Devs {
     /// Opens them. `signal_mask` as [`crate::signals::block`] returned it;
     /// `closed`: streams that were closed at the start. Forks the terminal's
-    /// guardian, so no thread may exist yet. The user processes' ancestor should be forked before.
+    /// guardian, so no thread may exist yet.
     pub fn open(signal_mask: u64, closed: [bool; 3]) -> Result<Devs, Error> {
         let epoll = event::epoll_create().map_err(Error::Events)?;
         let queue: &'static DeviceQueue = Box::leak(Box::default());
         let console = console::open(epoll, queue).map_err(Error::Console)?;
         let streams = HostStreams::open(closed, console, epoll, queue);
+        let signals = Signals::open(signal_mask, epoll).map_err(Error::Signals)?;
         Ok(Devs {
             epoll,
             console,
             streams: Box::leak(Box::new(streams)),
             queue,
-            signal_mask,
+            signals,
         })
     }
 
     /// Claims the terminal if stdin is one, and starts the thread that waits for the host.
     pub fn start(&self) -> Result<(), Error> {
-        let signals = Signals::open(self.signal_mask, self.epoll).map_err(Error::Signals)?;
         if let Some(c) = self.console {
             c.try_claim();
         }
@@ -78,7 +78,7 @@ impl Devs {
             epoll: self.epoll,
             console: self.console,
             streams: self.streams,
-            signals,
+            signals: self.signals,
             queue: self.queue,
         };
         io.spawn().map_err(|e| {

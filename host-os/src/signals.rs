@@ -46,6 +46,7 @@ pub fn block() -> u64 {
 }
 
 /// Receiver of the signals.
+#[derive(Clone, Copy)]
 pub(crate) struct Signals {
     fd: i32,
     last: Option<(i32, u64)>,

@@ -41,6 +41,15 @@ pub enum EngineName {
     Seccomp,
 }
 
+/// Whether the kernel process is confined.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confine {
+    /// It gives up all rights, files and host calls that it does not need.
+    On,
+    /// It stays an ordinary process of its user, for debugging.
+    Off,
+}
+
 /// Values of `--log-level`.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
@@ -101,6 +110,9 @@ pub struct RunArgs {
     /// Keep the machine's memory in this file (for debugging, also after a crash).
     #[arg(long, value_name = "PATH")]
     pub memory_file: Option<PathBuf>,
+    /// Confine the kernel process to what it needs of the host; `off` is for debugging.
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "on")]
+    pub confine: Confine,
     /// Least severe kernel messages to print on stderr.
     #[arg(long, value_enum, value_name = "LEVEL", default_value = "warn")]
     pub log_level: Level,
@@ -110,6 +122,9 @@ pub struct RunArgs {
     /// For tests: a clock interrupt every N microseconds, due or not.
     #[arg(long, hide = true, value_name = "N", default_value_t = 0)]
     pub tick_us: u32,
+    /// For tests: does this to the host from inside the confined kernel process.
+    #[arg(long, hide = true, value_name = "ATTACK")]
+    pub confine_probe: Option<String>,
     /// Command to run, and its arguments.
     #[arg(required = true, value_name = "CMD", trailing_var_arg = true)]
     pub command: Vec<OsString>,

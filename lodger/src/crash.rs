@@ -1,10 +1,15 @@
 //! Kernel panics and faults of the kernel process: everything of the machine
 //! dies, the terminal is given back, and what is known is printed.
+//!
+//! - [`images`]: what a backtrace reads, in a process that may open nothing.
+
+mod images;
 
 use crate::alloc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use host_os::shutdown::{self, KERNEL_PANIC, NOT_STARTED};
 use host_os::{log, mem};
+pub use images::open as open_images;
 use std::backtrace::Backtrace;
 use std::ffi::c_void;
 use std::panic::PanicHookInfo;
@@ -17,6 +22,8 @@ const ALT_STACK: usize = 256 << 10;
 /// How long a backtrace may take.
 const TRACE_TIMEOUT: Duration = Duration::from_secs(10);
 
+type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void);
+
 static MEMORY_FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
 static CRASHED: AtomicBool = AtomicBool::new(false);
 
@@ -26,18 +33,23 @@ pub fn install() {
     let stack: &'static mut [u8] = Box::leak(vec![0; ALT_STACK].into_boxed_slice());
     // SAFETY: the stack lives for ever and is used for nothing else.
     let _ = unsafe { host_sys::signal::set_altstack(stack.as_mut_ptr().addr(), stack.len()) };
-    for signo in [
-        libc::SIGSEGV,
-        libc::SIGBUS,
-        libc::SIGILL,
-        libc::SIGFPE,
-        libc::SIGABRT,
+    for (signo, handler) in [
+        (libc::SIGSEGV, on_fault as Handler),
+        (libc::SIGBUS, on_fault),
+        (libc::SIGILL, on_fault),
+        (libc::SIGFPE, on_fault),
+        (libc::SIGABRT, on_fault),
+        (libc::SIGSYS, on_refused),
     ] {
-        // SAFETY: the handler ends the process; an all-zero mask is valid.
+        // SAFETY: the handlers end the process or answer for the host; an all-zero mask is valid.
         unsafe {
             let mut action: libc::sigaction = core::mem::zeroed();
-            action.sa_sigaction = on_fault as *const () as usize;
+            action.sa_sigaction = handler as *const () as usize;
             action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+            if signo == libc::SIGSYS {
+                // The report itself makes calls that are refused.
+                action.sa_flags |= libc::SA_NODEFER;
+            }
             libc::sigaction(signo, &action, core::ptr::null_mut());
         }
     }
@@ -96,6 +108,40 @@ extern "C" fn on_fault(signo: i32, info: *mut libc::siginfo_t, _context: *mut c_
     )
 }
 
+/// A host call that the confinement does not allow.
+extern "C" fn on_refused(_signo: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
+    // SAFETY: the host passes valid structures.
+    let (nr, code, regs) = unsafe {
+        let words: *const i32 = info.cast();
+        // siginfo_t of SIGSYS: signo, errno, code, -, address (8), number, instruction set.
+        let (code, nr) = (words.add(2).read(), words.add(6).read());
+        (
+            nr,
+            code,
+            &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs,
+        )
+    };
+    const SYS_SECCOMP: i32 = 1;
+    if code != SYS_SECCOMP {
+        crash(&|| "kernel fault: SIGSYS".to_string(), Trace::Named)
+    }
+    let arg = |r: i32| regs[r as usize] as usize;
+    let args = [arg(libc::REG_RDI), arg(libc::REG_RSI), arg(libc::REG_RDX)];
+    let answer = images::answer(nr.into(), args, CRASHED.load(Ordering::Acquire));
+    let Some(answer) = answer else {
+        crash(
+            &|| {
+                let [a, b, c] = args;
+                format!(
+                    "the kernel process made host call {nr} ({a:#x}, {b:#x}, {c:#x}), which it never needs"
+                )
+            },
+            Trace::Named,
+        )
+    };
+    regs[libc::REG_RAX as usize] = answer as i64;
+}
+
 /// Kinds of backtrace.
 enum Trace {
     /// Functions, files and lines.
@@ -140,7 +186,7 @@ fn report(trace: &mpsc::Receiver<Backtrace>) {
 
 /// The part of a backtrace below this module's and the standard library's own frames.
 fn from_crash(trace: &str) -> &str {
-    let own = ["rust_begin_unwind\n", "lodger::crash::on_fault\n"];
+    let own = ["rust_begin_unwind\n", "on_fault\n", "on_refused\n"];
     let Some(at) = own.iter().filter_map(|n| trace.rfind(n)).max() else {
         return trace;
     };

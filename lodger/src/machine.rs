@@ -1,13 +1,16 @@
 //! Puts a machine together and switches to its boot stack.
 
 use crate::cli::fail;
-use arch_um::{Death, EngineOptions, SeccompEngine, X86_64, Zygote, ZygoteConfig};
+use crate::probe;
+use arch_um::{Death, EngineOptions, HostFacts, SeccompEngine, X86_64, Zygote, ZygoteConfig};
 use boot::BootParams;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hal::Engine;
 use hal::cpu::{self, CpuBlock, IRQ_DEVICE, SavedStack, StackHead};
 use hal::mem::PhysMem;
 use host_os::clock::{self, HostClock};
+use host_os::confine::{self, Handles};
+use host_os::console::HostConsole;
 use host_os::dir::HostTree;
 use host_os::mem::{BOOT_STACK_ADDR, CPU0_ADDR, MemFile, text};
 use host_os::platform::{Devs, HostPlatform};
@@ -26,12 +29,18 @@ pub struct Host {
     pub devs: Devs,
     /// Host trees: the root, then the binds.
     pub trees: Vec<&'static HostTree>,
+    /// Instruction set.
+    pub arch: &'static X86_64,
+    /// Whether host calls are to be limited.
+    pub confined: bool,
+    /// For tests: what to do to the host then.
+    pub probe: Option<String>,
     /// For tests: time between clock interrupts, 0 = as they are due.
     pub tick_ns: u64,
 }
 
 /// Forks the ancestor of the user processes. This process has one thread.
-pub fn spawn_zygote(memory: &MemFile, ncpus: u32) -> Zygote {
+pub fn spawn_zygote(memory: &MemFile, ncpus: u32, facts: HostFacts) -> Zygote {
     shutdown::set_processes(Processes {
         kill: arch_um::kill_all,
         stop: arch_um::stop_all,
@@ -40,6 +49,7 @@ pub fn spawn_zygote(memory: &MemFile, ncpus: u32) -> Zygote {
     let config = ZygoteConfig {
         mem_fd: memory.fd(),
         ncpus,
+        facts,
     };
     Zygote::spawn(&config).unwrap_or_else(|e| fail(&explain(&e)))
 }
@@ -87,13 +97,19 @@ pub fn start(host: Host, params: BootParams) -> ! {
         tick_ns: host.tick_ns,
         machine_died,
     };
+    let handles = Handles {
+        memory: host.memory.fd(),
+        console: host.devs.console().map(HostConsole::descriptor),
+        group: host.zygote.group(),
+        writes: host.trees.iter().any(|t| t.is_writable()),
+    };
     let engine = SeccompEngine::start(host.zygote, options).unwrap_or_else(|e| fail(&explain(&e)));
     let platform: &'static HostPlatform = Box::leak(Box::new(HostPlatform {
         mem: host.memory,
         devs: host.devs,
         trees: host.trees,
         engine,
-        arch: X86_64::detect(),
+        arch: host.arch,
     }));
     let cpu0 = cpu0();
     let queue = platform.devs.queue();
@@ -103,6 +119,12 @@ pub fn start(host: Host, params: BootParams) -> ! {
     }
     if let Err(e) = engine.adopt_cpu(cpu0) {
         fail(&explain(&e));
+    }
+    if host.confined {
+        confine::limit_calls(&handles).unwrap_or_else(|e| fail(&e.to_string()));
+    }
+    if let Some(attack) = host.probe {
+        probe::run(&attack, &platform.trees);
     }
     let launch = Box::new(Launch { platform, params });
     switch_to_boot_stack(cpu0, launch)

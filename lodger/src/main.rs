@@ -4,6 +4,7 @@
 //! - [`cli`]: the command line. [`size`], [`bind`], [`users`]: values in it.
 //! - [`run`]: `lodger run`.
 //! - [`machine`]: puts the parts together and switches to the boot stack.
+//! - [`probe`]: attacks on the host, for tests of the confinement.
 //! - [`alloc`]: the global allocator. [`crash`]: panics and faults.
 
 mod alloc;
@@ -11,6 +12,7 @@ mod bind;
 mod cli;
 mod crash;
 mod machine;
+mod probe;
 mod run;
 mod size;
 mod users;

@@ -1,14 +1,17 @@
 //! `lodger run`: from the command line to a running machine.
 //!
-//! The order matters: check everything that can be wrong; make the memory file;
-//! fork the ancestor of the user processes and the terminal's guardian while
-//! there is one thread; start threads; switch to the boot stack.
+//! The order matters: check everything that can be wrong; make the memory file; open
+//! what has a name on the host; fork the terminal's guardian; give up rights and files;
+//! fork the ancestor of the user processes, which inherits that; start threads; give up
+//! host calls; switch to the boot stack.
 
 use crate::bind::{self, Spec};
-use crate::cli::{RunArgs, fail};
+use crate::cli::{Confine, RunArgs, fail};
 use crate::machine::{self, Host};
 use crate::{crash, users};
+use arch_um::{HostFacts, X86_64};
 use boot::{Bind, BootParams};
+use host_os::confine::{self, Attributes};
 use host_os::dir::HostTree;
 use host_os::dir::fds::Fds;
 use host_os::mem::{MIN_SIZE, MemFile};
@@ -38,7 +41,8 @@ pub fn run(args: RunArgs, signal_mask: u64, closed: [bool; 3]) -> ! {
     let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
     let binds = binds(&args.bind, &cwd);
     let fds = Arc::new(Fds::new(limits::raise_descriptors()));
-    let trees = open_trees(&args.root, &binds, &fds);
+    let confined = args.confine == Confine::On;
+    let (trees, attributes) = open_trees(&args.root, &binds, &fds, confined);
     let who = identity(&args.user, &args.root);
     if !misc::has_seccomp_trap() {
         fail("this host has no seccomp filters, which the engine 'seccomp' needs");
@@ -76,14 +80,25 @@ pub fn run(args: RunArgs, signal_mask: u64, closed: [bool; 3]) -> ! {
     let memory = MemFile::create(mem, args.memory_file.as_deref())
         .unwrap_or_else(|e| fail(&memory_error(&e, &args.memory_file)));
     crash::set_memory_file(memory.path().map(Path::to_path_buf));
-    let zygote = machine::spawn_zygote(&memory, ncpus);
     let devs = Devs::open(signal_mask, closed).unwrap_or_else(|e| fail(&e.to_string()));
+    let facts = HostFacts::read();
+    let arch = X86_64::detect();
+    if confined {
+        // From here on nothing is opened by its name.
+        crash::open_images();
+        confine::enter(&trees, &[facts.proc_dir()], attributes)
+            .unwrap_or_else(|e| fail(&e.to_string()));
+    }
+    let zygote = machine::spawn_zygote(&memory, ncpus, facts);
     machine::start(
         Host {
             zygote,
             memory,
             devs,
             trees,
+            arch,
+            confined,
+            probe: args.confine_probe,
             tick_ns: u64::from(args.tick_us) * 1000,
         },
         params,
@@ -159,13 +174,16 @@ fn binds(texts: &[OsString], cwd: &Path) -> Vec<Spec> {
     texts.iter().map(parse).collect()
 }
 
-fn open_trees(root: &Path, binds: &[Spec], fds: &Arc<Fds>) -> Vec<&'static HostTree> {
+fn open_trees(
+    root: &Path,
+    binds: &[Spec],
+    fds: &Arc<Fds>,
+    confined: bool,
+) -> (Vec<&'static HostTree>, Attributes) {
     let open = |option: &str, path: &Path, writable, id| {
-        let tree = HostTree::open(path, writable, id, fds.clone()).unwrap_or_else(|e| {
+        HostTree::open(path, writable, id, fds.clone()).unwrap_or_else(|e| {
             fail(&format!("{option} {}: {}", path.display(), reason(&e)));
-        });
-        let tree: &'static HostTree = Box::leak(Box::new(tree));
-        tree
+        })
     };
     let top = open("--root", root, false, 0);
     if !top.is_dir() {
@@ -178,7 +196,12 @@ fn open_trees(root: &Path, binds: &[Spec], fds: &Arc<Fds>) -> Vec<&'static HostT
     for (id, b) in (1..).zip(binds) {
         trees.push(open("--bind", &b.host, !b.read_only, id));
     }
-    trees
+    let attributes = match confined {
+        true => confine::detach(&mut trees),
+        false => Attributes::Safe,
+    };
+    let leaked = trees.into_iter().map(|t| &*Box::leak(Box::new(t)));
+    (leaked.collect(), attributes)
 }
 
 fn reason(e: &std::io::Error) -> String {

@@ -30,7 +30,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use hal::cpu::{CpuBlock, CpuId, SavedStack};
 use hal::{Engine, Trap, UserContext, UserSpace};
-use host_sys::{fd, task, time};
+use host_sys::{task, time};
 use pool::Pool;
 use process::Process;
 use shared::StubFile;
@@ -101,7 +101,7 @@ impl SeccompEngine {
     /// starts the watching thread.
     pub fn start(zygote: Zygote, options: EngineOptions) -> Result<&'static SeccompEngine, Error> {
         let fail = |what| move |e| Error::Host(what, e);
-        let file = zygote.file;
+        let (file, facts) = (zygote.file, zygote.facts);
         let allowed = task::affinity(0).map_err(fail("read the CPU affinity"))?;
         let allowed: Vec<usize> = allowed.iter().collect();
         // From the CPU on that the host has chosen for this process: not all
@@ -128,21 +128,10 @@ impl SeccompEngine {
                 Vcpu::new(host_cpu(i), options.tick_ns)
             }),
             clock_offset: time::monotonic_ns().wrapping_sub(options.clock.monotonic_ns()),
-            min_addr: number_in(c"/proc/sys/vm/mmap_min_addr")
-                .unwrap_or(0x1_0000)
-                .next_multiple_of(hal::PAGE_SIZE as u64)
-                .max(hal::PAGE_SIZE as u64),
+            min_addr: facts.min_addr,
             frames: options.frames,
-            map_limit: number_in(c"/proc/sys/vm/max_map_count")
-                .unwrap_or(65_530)
-                .saturating_sub(600)
-                .max(200) as usize,
-            proc_dir: fd::open(
-                c"/proc",
-                libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC,
-                0,
-            )
-            .unwrap_or(-1),
+            map_limit: facts.map_limit,
+            proc_dir: facts.proc_dir,
             next_refresh: AtomicU64::new(0),
         });
         std::thread::Builder::new()
@@ -177,19 +166,6 @@ impl SeccompEngine {
     fn frame(&self) -> &HostFrame {
         self.frame.get().expect("the engine has started")
     }
-}
-
-/// A decimal number in a small file.
-fn number_in(path: &core::ffi::CStr) -> Option<u64> {
-    let file = fd::open(path, libc::O_RDONLY | libc::O_CLOEXEC, 0).ok()?;
-    let mut buf = [0; 24];
-    let n = fd::read(file, &mut buf);
-    fd::close(file);
-    core::str::from_utf8(buf.get(..n.ok()?)?)
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
 }
 
 /// An engine that lives for ever: what [`SeccompEngine::start`] returns.

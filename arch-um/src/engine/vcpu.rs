@@ -90,7 +90,8 @@ impl SeccompEngine {
             .vcpus
             .get(id)
             .ok_or(Error::Host("start a vCPU", raw::Errno::EINVAL))?;
-        for signo in [libc::SIGALRM, ATTENTION] {
+        // Handlers are the process's: those of vCPU 0 serve all.
+        for signo in [libc::SIGALRM, ATTENTION].into_iter().filter(|_| id == 0) {
             install(signo).map_err(fail("install a signal handler"))?;
         }
         if v.host_cpu >= 0 {

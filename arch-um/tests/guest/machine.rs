@@ -1,6 +1,6 @@
 //! A kernel of a few lines: memory, one or more vCPUs, a way to run code.
 
-use arch_um::{Death, EngineOptions, SeccompEngine, Zygote, ZygoteConfig};
+use arch_um::{Death, EngineOptions, HostFacts, SeccompEngine, Zygote, ZygoteConfig};
 use hal::cpu::{CpuBlock, KSTACK_SIZE, SavedStack, StackHead, init_stack};
 use hal::dev::Clock;
 use hal::engine::MapOp;
@@ -72,8 +72,12 @@ impl Machine {
             let len = (FRAMES << 12) as usize;
             mem::mmap(hal::mem::MEM_BASE, len, 3, flags, mem_fd, 0).unwrap();
         }
-        let zygote =
-            Zygote::spawn(&ZygoteConfig { mem_fd, ncpus }).unwrap_or_else(|e| panic!("{e}"));
+        let zygote = Zygote::spawn(&ZygoteConfig {
+            mem_fd,
+            ncpus,
+            facts: HostFacts::read(),
+        })
+        .unwrap_or_else(|e| panic!("{e}"));
         let options = EngineOptions {
             pin: std::env::var_os("NOPIN").is_none(),
             pool: 2,

@@ -28,16 +28,26 @@ use abi::Errno;
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use hal::dev::{HostDir, HostDirEntry, HostFile, HostStat};
-use host_sys::file;
+use host_sys::{file, mount};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use read::host_stat;
+pub(crate) use read::{host_stat, list};
 
 /// This host has openat2(2).
 static OPENAT2: AtomicBool = AtomicBool::new(true);
+
+/// Does without openat2(2) from now on: a filter of host calls cannot see its flags.
+pub(crate) fn give_up_openat2() {
+    OPENAT2.store(false, Ordering::Relaxed);
+}
+
+/// Whether openat2(2) may be used.
+pub(crate) fn uses_openat2() -> bool {
+    OPENAT2.load(Ordering::Relaxed)
+}
 
 /// The host's error number in the guest's terms: the same number.
 pub(crate) fn errno(e: host_sys::Errno) -> Errno {
@@ -51,6 +61,8 @@ pub struct HostTree {
     top: Arc<HostFd>,
     /// The tree is this one file in `top`.
     file: Option<Box<[u8]>>,
+    /// The top is the host's own root.
+    host_root: bool,
     writable: bool,
     fds: Arc<Fds>,
 }
@@ -75,10 +87,45 @@ impl HostTree {
         Ok(HostTree {
             id,
             top: Arc::new(HostFd::new(fd)),
+            host_root: file.is_none() && real == Path::new("/"),
             file,
             writable,
             fds,
         })
+    }
+
+    /// From now on reaches the tree through a copy of its mounts, which no name leads to
+    /// and which has nothing above: read-only and without access times unless the tree is
+    /// writable, and without devices. Mounts that the host makes later are not seen. Needs
+    /// `CAP_SYS_ADMIN`, Linux 5.12.
+    pub(crate) fn detach(&mut self) -> host_sys::Result {
+        let mut attributes = mount::NO_DEV | mount::NO_SUID;
+        if !self.writable {
+            attributes |= mount::READ_ONLY | mount::NO_ATIME;
+        }
+        let copy = mount::copy(self.top.get(), c"", attributes)?;
+        self.top = Arc::new(HostFd::new(copy));
+        Ok(())
+    }
+
+    /// Descriptor of the top directory, or of the directory that holds the file.
+    pub fn top(&self) -> i32 {
+        self.top.get()
+    }
+
+    /// Name of the only file, if the tree is one.
+    pub(crate) fn only_file(&self) -> Option<&[u8]> {
+        self.file.as_deref()
+    }
+
+    /// Whether the tree is the host's own root directory.
+    pub(crate) fn is_host_root(&self) -> bool {
+        self.host_root
+    }
+
+    /// Whether files may be changed through it.
+    pub fn is_writable(&self) -> bool {
+        self.writable
     }
 
     /// Whether the tree is a directory (else a single file).

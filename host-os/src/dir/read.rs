@@ -118,18 +118,7 @@ impl HostTree {
                 libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW,
             )
         })?;
-        let fd = HostFd::new(fd);
-        let mut buf = buffer(DIR_BUF)?;
-        let mut out = Vec::new();
-        loop {
-            let n = match file::getdents(fd.get(), &mut buf) {
-                Ok(0) => return Ok(out),
-                Ok(n) => n,
-                Err(E::EINTR) => continue,
-                Err(e) => return Err(errno(e)),
-            };
-            take_entries(buf.get(..n).ok_or(Errno::EIO)?, &mut out)?;
-        }
+        list(HostFd::new(fd).get())
     }
 
     /// Opens a regular file. Anything else is refused before it is opened:
@@ -247,6 +236,21 @@ fn only_regular(st: &libc::stat) -> host_sys::Result {
         libc::S_IFDIR => Err(E::EISDIR),
         libc::S_IFLNK => Err(E::ELOOP),
         _ => Err(E::ENXIO),
+    }
+}
+
+/// Everything in the directory `fd` but `.` and `..`.
+pub(crate) fn list(fd: i32) -> Result<Vec<HostDirEntry>, Errno> {
+    let mut buf = buffer(DIR_BUF)?;
+    let mut out = Vec::new();
+    loop {
+        let n = match file::getdents(fd, &mut buf) {
+            Ok(0) => return Ok(out),
+            Ok(n) => n,
+            Err(E::EINTR) => continue,
+            Err(e) => return Err(errno(e)),
+        };
+        take_entries(buf.get(..n).ok_or(Errno::EIO)?, &mut out)?;
     }
 }
 

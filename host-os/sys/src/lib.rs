@@ -16,6 +16,7 @@
 //! - [`task`]: processes and threads: clone, wait, kill, affinity, limits.
 //! - [`signal`]: handlers, masks, alternate stacks.
 //! - [`time`]: clocks, timers, futexes.
+//! - [`rights`], [`landlock`], [`mount`]: what a process gives up.
 //!
 //! Neighbours: `arch-um` and `host-os` above, nothing below but the host.
 #![no_std]
@@ -23,9 +24,12 @@
 pub mod event;
 pub mod fd;
 pub mod file;
+pub mod landlock;
 pub mod mem;
 pub mod misc;
+pub mod mount;
 pub mod raw;
+pub mod rights;
 pub mod signal;
 pub mod task;
 pub mod time;
