@@ -30,6 +30,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use hal::cpu::{CpuBlock, CpuId, SavedStack};
 use hal::{Engine, Trap, UserContext, UserSpace};
+use host_sys::signal::bit;
 use host_sys::{task, time};
 use pool::Pool;
 use process::Process;
@@ -37,6 +38,14 @@ use shared::StubFile;
 use space::Space;
 use std::sync::{Arc, OnceLock};
 use vcpu::Vcpu;
+
+/// Signals by which the host reports what a thread itself does wrong.
+const FAULTS: u64 = bit(libc::SIGSYS)
+    | bit(libc::SIGSEGV)
+    | bit(libc::SIGBUS)
+    | bit(libc::SIGILL)
+    | bit(libc::SIGFPE)
+    | bit(libc::SIGABRT);
 
 /// A user process that ended and that nobody in the machine had ended.
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +147,8 @@ impl SeccompEngine {
             .name("lodger-watch".into())
             .stack_size(128 << 10)
             .spawn(|| {
-                host_sys::signal::set_mask(u64::MAX);
+                // Reports of its own faults excepted.
+                host_sys::signal::set_mask(!FAULTS);
                 // The machine must not run on for long when a part of it is dead.
                 task::hurry();
                 engine.watch();

@@ -35,7 +35,7 @@ const O_TMPFILE: u32 = 0o20_000_000;
 
 /// Calls that pass whatever their arguments: they act on this process's descriptors,
 /// memory, threads and time, and give nothing that it has not.
-const ALWAYS: [c_long; 52] = [
+const ALWAYS: [c_long; 45] = [
     libc::SYS_futex,
     libc::SYS_rt_sigreturn,
     // Descriptors.
@@ -55,9 +55,7 @@ const ALWAYS: [c_long; 52] = [
     libc::SYS_flistxattr,
     libc::SYS_ftruncate,
     libc::SYS_fsync,
-    libc::SYS_fdatasync,
     libc::SYS_poll,
-    libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_ctl,
     // Memory.
@@ -68,7 +66,6 @@ const ALWAYS: [c_long; 52] = [
     // Threads.
     libc::SYS_gettid,
     libc::SYS_getpid,
-    libc::SYS_getppid,
     libc::SYS_getpgid,
     libc::SYS_sched_yield,
     libc::SYS_sched_getaffinity,
@@ -84,12 +81,8 @@ const ALWAYS: [c_long; 52] = [
     libc::SYS_nanosleep,
     libc::SYS_clock_nanosleep,
     libc::SYS_clock_gettime,
-    libc::SYS_clock_getres,
-    libc::SYS_gettimeofday,
     libc::SYS_timer_create,
     libc::SYS_timer_settime,
-    libc::SYS_timer_gettime,
-    libc::SYS_timer_delete,
     libc::SYS_restart_syscall,
     libc::SYS_getrandom,
 ];

@@ -97,21 +97,21 @@ fn each_entry(top: i32, allow: &impl Fn(i32, u64) -> Result<(), Errno>) -> Resul
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
     let list = HostFd::new(file::openat(top, c".", flags, 0)?);
     for e in crate::dir::list(list.get()).map_err(|e| Errno(e.0))? {
-        if NOT_OF_THE_HOST.contains(&&*e.name) {
-            continue;
-        }
+        let may_be_file = match e.kind {
+            _ if NOT_OF_THE_HOST.contains(&&*e.name) => continue,
+            libc::DT_DIR => false,
+            libc::DT_REG | libc::DT_UNKNOWN => true,
+            _ => continue,
+        };
         let Ok(name) = CString::new(e.name) else {
             continue;
         };
         // What has gone meanwhile, or may not be looked at, cannot be read later either.
         let Ok(f) = open(top, &name) else { continue };
-        let Ok(st) = file::fstat(f.get()) else {
-            continue;
-        };
-        match st.st_mode & libc::S_IFMT {
-            libc::S_IFDIR => allow(f.get(), READ)?,
-            libc::S_IFREG => allow(f.get(), READ_FILE)?,
-            _ => {}
+        match allow(f.get(), READ) {
+            // Rights of directories are no rights of files.
+            Err(Errno::EINVAL) if may_be_file => allow(f.get(), READ_FILE)?,
+            r => r?,
         }
     }
     allow(top, access::READ_DIR)

@@ -39,9 +39,8 @@ pub(crate) fn drop(writes: bool) -> Result<(), Errno> {
         // Threads that must be quick may ask for it themselves.
         let _ = task::set_limit(libc::RLIMIT_NICE, NICE_LIMIT, NICE_LIMIT);
     }
-    let keep = kept(effective & permitted, writes);
-    rights::bound_capabilities(keep);
-    rights::keep_capabilities(keep)?;
+    rights::keep_capabilities(kept(effective & permitted, writes))?;
+    // So the set that bounds executed programs need not be cut down as well.
     rights::no_new_privileges()
 }
 

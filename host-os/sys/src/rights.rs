@@ -52,19 +52,6 @@ pub fn keep_capabilities(keep: u64) -> Result {
     Ok(())
 }
 
-/// Capabilities that are not in `keep` will not be those of a program that the calling
-/// thread executes, either; prctl(2). Nothing happens where it may not say so: it has
-/// none to lose then.
-pub fn bound_capabilities(keep: u64) {
-    for n in (0..u64::BITS).filter(|n| keep >> n & 1 == 0) {
-        // SAFETY: a number, about this thread only.
-        if unsafe { task::prctl(libc::PR_CAPBSET_DROP, n as usize) }.is_err() {
-            // Not allowed, or the end of the numbers.
-            return;
-        }
-    }
-}
-
 /// No program that this thread executes gets more rights than it has.
 pub fn no_new_privileges() -> Result {
     // SAFETY: a number, about this thread only.
