@@ -156,12 +156,24 @@ fn fatal(user: User, attack: &str) -> Result<(), Failed> {
 
 /// Makes calls that do not end the machine and compares their results (errors negative).
 fn results(user: User, options: &[&str], calls: &[(&str, i32)]) -> Result<(), Failed> {
+    results_without(&[], user, options, calls)
+}
+
+/// The same on a host without the calls `lacking`.
+fn results_without(
+    lacking: &'static [u32],
+    user: User,
+    options: &[&str],
+    calls: &[(&str, i32)],
+) -> Result<(), Failed> {
     let attack: Vec<&str> = calls.iter().map(|c| c.0).collect();
     let attack = attack.join(";");
     let mut all = options.to_vec();
     all.extend(["--confine-probe", &attack, "--", "/bin/true"]);
     // The guest has no command where its root is a directory of ours: only the calls count.
-    let out = Run::lodger_of(user, &all).dir("/").run();
+    let mut run = Run::lodger_of(user, &all).dir("/");
+    without(&mut run, lacking);
+    let out = run.run();
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
     let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("probe: ")).collect();
     check(lines.len() == calls.len(), || {
@@ -370,9 +382,11 @@ fn off(user: User) -> Result<(), Failed> {
     )
 }
 
-/// On a host that lacks means of confinement, one line says so, and the machine runs.
-fn poor_host(user: User, lacking: &'static [u32], part: &str) -> Result<(), Failed> {
-    let mut run = Run::lodger_of(user, &["--"]).args(["/bin/echo", "ran"]);
+/// Makes the host of `run` one without these calls.
+fn without(run: &mut Run, lacking: &'static [u32]) {
+    if lacking.is_empty() {
+        return;
+    }
     // SAFETY: raw calls only, on memory of the closure's own.
     unsafe {
         run.raw().pre_exec(move || {
@@ -394,6 +408,12 @@ fn poor_host(user: User, lacking: &'static [u32], part: &str) -> Result<(), Fail
             }
         });
     }
+}
+
+/// On a host that lacks means of confinement, one line says so, and the machine runs.
+fn poor_host(user: User, lacking: &'static [u32], part: &str) -> Result<(), Failed> {
+    let mut run = Run::lodger_of(user, &["--"]).args(["/bin/echo", "ran"]);
+    without(&mut run, lacking);
     let out = run.run();
     let text = out.err_tail();
     check(out.code() == 0 && out.out() == "ran\n", || {
@@ -402,6 +422,34 @@ fn poor_host(user: User, lacking: &'static [u32], part: &str) -> Result<(), Fail
     check(text.lines().count() == 1 && text.contains(part), || {
         format!("{part:?} is not the one line of {text:?}")
     })
+}
+
+/// Without Landlock, root's machine reaches its trees through copies of mounts, which lead
+/// nowhere else and cannot be written.
+fn files_by_mounts() -> Result<(), Failed> {
+    let (root, bind) = (own_dir("root2", User::Me)?, own_dir("bind2", User::Me)?);
+    let outside = own_dir("outside2", User::Me)?;
+    for d in [&root, &bind, &outside] {
+        file(&d.join("file"), User::Me)?;
+    }
+    let host = format!("{}/file", outside.display());
+    let up = format!("{}{host}", "../".repeat(20));
+    let calls = [
+        ("257 @0 'file' 0".to_string(), 0),
+        ("257 @1 'file' 1".into(), 0),
+        ("257 @0 'file' 1".into(), EROFS),
+        ("259 @0 'made' 0x81a4 0".into(), EROFS),
+        ("452 @0 'file' 0x1ff 0x100".into(), EROFS),
+        (format!("257 @0 '{host}' 0"), ENOENT),
+        (format!("257 @1 '{host}' 1"), ENOENT),
+        (format!("257 @0 '{up}' 0"), ENOENT),
+        (format!("257 @1 '{up}' 1"), ENOENT),
+    ];
+    let calls: Vec<(&str, i32)> = calls.iter().map(|(c, r)| (c.as_str(), *r)).collect();
+    let bind_option = format!("{}:/bound", bind.display());
+    let root_option = root.to_string_lossy();
+    let options = ["--root", &root_option, "--bind", &bind_option];
+    results_without(LANDLOCK, User::Me, &options, &calls)
 }
 
 const LANDLOCK: &[u32] = &[444];
@@ -423,6 +471,7 @@ fn main() {
     }
     if lodger_tests::is_root() {
         let part = "does not confine the kernel process's names of files";
+        suite.add("root/files by mounts", files_by_mounts);
         suite.add("root/no mounts", move || poor_host(User::Me, MOUNTS, part));
     }
     suite.run();

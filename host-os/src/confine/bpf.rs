@@ -1,9 +1,9 @@
 //! Filters of host calls as classic BPF, from a table of rows; seccomp(2).
 //!
-//! A row is a call and the forms of its arguments that pass. Tests look at the lower half
+//! A row is a call and the forms of its arguments that are known. Tests look at the lower half
 //! of an argument: the host takes descriptors, flags and numbers of processes as `int`.
-//! A call without forms passes whatever its arguments: such calls the host remembers and
-//! lets through without running the filter.
+//! A form without tests fits whatever the arguments: calls that pass so the host remembers
+//! and lets through without running the filter.
 
 use libc::{c_long, sock_filter};
 
@@ -33,12 +33,11 @@ pub(crate) enum Answer {
     Kill,
 }
 
-/// A call, and the forms (all tests of one of them) in which it gets the answer.
+/// A call and its forms. The first form whose tests all hold gives the answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) nr: c_long,
-    pub(crate) forms: Vec<Vec<Test>>,
-    pub(crate) answer: Answer,
+    pub(crate) forms: Vec<(Vec<Test>, Answer)>,
 }
 
 const LOAD: u16 = 0x20;
@@ -110,14 +109,11 @@ fn tree(rows: &[&Row], otherwise: Answer) -> Vec<sock_filter> {
 }
 
 fn one(r: &Row, otherwise: Answer) -> Vec<sock_filter> {
-    let mut body = Vec::new();
-    for form in &r.forms {
-        body.extend(self::form(form, r.answer));
+    let forms = r.forms.iter().flat_map(|(tests, a)| form(tests, *a));
+    let mut body: Vec<_> = forms.collect();
+    if r.forms.last().is_none_or(|(tests, _)| !tests.is_empty()) {
+        body.push(answer(otherwise));
     }
-    body.push(match r.forms.is_empty() {
-        true => answer(r.answer),
-        false => answer(otherwise),
-    });
     let len = u8::try_from(body.len()).expect("a row of few forms");
     let mut p = vec![insn(JEQ, 0, len, r.nr as u32)];
     p.extend(body);
@@ -195,18 +191,18 @@ pub(crate) mod tests {
     #[test]
     fn rows_and_forms() {
         use Answer::{Allow, Fail, Kill, Trap};
-        let row = |nr, forms, answer| Row { nr, forms, answer };
+        let row = |nr, forms| Row { nr, forms };
         let rows = [
-            row(5, vec![], Allow),
+            row(5, vec![(vec![], Allow)]),
             row(
                 6,
                 vec![
-                    vec![Test::Is(0, 3), Test::Bits(1, 0xf, 2)],
-                    vec![Test::Below(0, 2), Test::Zero(5)],
+                    (vec![Test::Is(0, 3), Test::Bits(1, 0xf, 2)], Allow),
+                    (vec![Test::Below(0, 2), Test::Zero(5)], Allow),
+                    (vec![Test::Is(0, 9)], Fail(22)),
                 ],
-                Allow,
             ),
-            row(7, vec![], Fail(38)),
+            row(7, vec![(vec![], Fail(38))]),
         ];
         let p = program(&rows, Trap);
         let on = |nr, args| carry_out(&p, ARCH_X86_64, nr, args);
@@ -219,6 +215,7 @@ pub(crate) mod tests {
         is(6, [3, 1, 0, 0, 0, 0], Trap);
         is(6, [1, 0, 0, 0, 0, 0], Allow);
         is(6, [2, 0, 0, 0, 0, 0], Trap);
+        is(6, [9, 0, 0, 0, 0, 0], Fail(22));
         is(6, [1, 0, 0, 0, 0, 1 << 32], Trap);
         is(5 + 0x4000_0000, [0; 6], Trap);
         assert_eq!(carry_out(&p, 0x4000_0003, 5, [0; 6]), Kill.code());

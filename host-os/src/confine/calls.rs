@@ -27,6 +27,7 @@ const SYS_LISTXATTRAT: c_long = 465;
 const SYS_FCHMODAT2: c_long = 452;
 const SYS_RSEQ: c_long = 334;
 const SYS_CLONE3: c_long = 435;
+const PR_SET_VMA: i32 = 0x5356_4d41;
 const TIOCGDEV: u32 = 0x8004_5432;
 /// Descriptors and process numbers below this are not negative.
 const NEGATIVE: u32 = 1 << 31;
@@ -92,11 +93,9 @@ pub(crate) fn rows(h: &Handles) -> Vec<Row> {
     let own = task::getpid() as u32;
     let mut rows = Vec::new();
     let mut row = |nr, forms: &[&[Test]]| {
-        rows.push(Row {
-            nr,
-            forms: forms.iter().map(|f| f.to_vec()).collect(),
-            answer: Answer::Allow,
-        });
+        let allowed = |f: &&[Test]| (f.to_vec(), Answer::Allow);
+        let forms = forms.iter().map(allowed).collect();
+        rows.push(Row { nr, forms });
     };
     let from = |arg| Test::Below(arg, NEGATIVE);
     row(libc::SYS_newfstatat, &[&[from(0)]]);
@@ -162,7 +161,6 @@ pub(crate) fn rows(h: &Handles) -> Vec<Row> {
         | libc::CLONE_DETACHED) as u32;
     row(libc::SYS_clone, &[&[Test::Bits(0, !more, thread)]]);
     row(libc::SYS_sched_setattr, &[&[Test::Is(0, 0)]]);
-    row(libc::SYS_prctl, &[&[Test::Is(0, libc::PR_SET_NAME as u32)]]);
     row(libc::SYS_prlimit64, &[&[Test::Is(0, 0), Test::Zero(2)]]);
 
     // Descriptors of the machine's devices.
@@ -220,42 +218,45 @@ pub(crate) fn rows(h: &Handles) -> Vec<Row> {
         row(libc::SYS_fchownat, &[&[from(0), no_follow(4)]]);
         row(SYS_FCHMODAT2, &[&[from(0), no_follow(3)]]);
         row(libc::SYS_utimensat, &[&[from(0), no_follow(3)]]);
-        row(libc::SYS_fchmod, &[]);
+        row(libc::SYS_fchmod, &[&[]]);
     }
 
     for nr in ALWAYS {
-        row(nr, &[]);
+        row(nr, &[&[]]);
     }
-    // libc falls back to clone(2), whose flags can be seen.
-    for nr in [SYS_CLONE3, libc::SYS_membarrier] {
-        rows.push(Row {
-            nr,
-            forms: Vec::new(),
-            answer: Answer::Fail(libc::ENOSYS as u16),
-        });
-    }
+    // What libc does well without: clone3(2), so that it makes threads with clone(2), whose
+    // flags can be seen; names of mappings.
+    let fails = |nr, tests, e: i32| Row {
+        nr,
+        forms: vec![(tests, Answer::Fail(e as u16))],
+    };
+    rows.push(fails(SYS_CLONE3, vec![], libc::ENOSYS));
+    rows.push(fails(libc::SYS_membarrier, vec![], libc::ENOSYS));
+    let is = |op: i32| vec![Test::Is(0, op as u32)];
+    let mut prctl = fails(libc::SYS_prctl, is(PR_SET_VMA), libc::EINVAL);
+    prctl.forms.push((is(libc::PR_SET_NAME), Answer::Allow));
+    rows.push(prctl);
     rows
 }
 
 /// What the terminal's guardian may do.
 pub(crate) fn guardian_rows() -> Vec<Row> {
-    let row = |nr, forms| Row {
+    let row = |nr, forms: Vec<Vec<Test>>| Row {
         nr,
-        forms,
-        answer: Answer::Allow,
+        forms: forms.into_iter().map(|f| (f, Answer::Allow)).collect(),
     };
     let tty = |request| vec![Test::Is(0, 0), Test::Is(1, request)];
     vec![
-        row(libc::SYS_poll, vec![]),
+        row(libc::SYS_poll, vec![vec![]]),
         row(libc::SYS_read, vec![vec![Test::Is(0, 1)]]),
-        row(libc::SYS_getppid, vec![]),
+        row(libc::SYS_getppid, vec![vec![]]),
         row(
             libc::SYS_ioctl,
             vec![tty(libc::TCGETS as u32), tty(libc::TCSETS as u32)],
         ),
-        row(libc::SYS_restart_syscall, vec![]),
-        row(libc::SYS_munmap, vec![]),
-        row(libc::SYS_exit_group, vec![]),
+        row(libc::SYS_restart_syscall, vec![vec![]]),
+        row(libc::SYS_munmap, vec![vec![]]),
+        row(libc::SYS_exit_group, vec![vec![]]),
     ]
 }
 
