@@ -11,7 +11,10 @@
 //!    and then switches to the boot stack. All others: [`hal::Engine::start_cpu`].
 //! 4. On every way out: [`kill_all`]. Around a stop of the machine: [`stop_all`], [`continue_all`].
 //!
-//! Key types: [`SeccompEngine`] (a [`hal::Engine`]), [`X86_64`] (the [`hal::Arch`]).
+//! With the engine `kml` it is [`share_memory`] early, [`KmlEngine::start`] in place
+//! of 1 and 2, then [`KmlEngine::start_watch`].
+//!
+//! Key types: [`SeccompEngine`] and [`KmlEngine`] ([`hal::Engine`]s), [`X86_64`] (the [`hal::Arch`]).
 //! The functions that `hal` wants at link time (`lodger_hal_*`) are in `switch`.
 //!
 //! Neighbours: `kernel/hal` (the contract), `host-os/sys` (raw host calls).
@@ -20,6 +23,7 @@
 mod engine;
 mod error;
 mod facts;
+mod kml;
 mod lock;
 mod sysvec;
 mod x86_64;
@@ -28,6 +32,7 @@ mod zygote;
 pub use engine::{Death, EngineOptions, SeccompEngine};
 pub use error::Error;
 pub use facts::HostFacts;
+pub use kml::{KmlEngine, PANIC_STATUS, share_memory};
 pub use x86_64::X86_64;
 pub use zygote::{Zygote, ZygoteConfig, continue_all, kill_all, stop_all};
 

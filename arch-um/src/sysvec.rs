@@ -7,7 +7,32 @@
 use core::alloc::Layout;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
+use host_sys::arena;
 use std::alloc::{GlobalAlloc, System, handle_alloc_error};
+
+/// Memory of the host, or of the heap that the processes of `kml` share.
+///
+/// # Safety
+/// As [`GlobalAlloc::alloc`].
+unsafe fn take(layout: Layout) -> *mut u8 {
+    if arena::is_on() {
+        return arena::alloc(layout);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { System.alloc(layout) }
+}
+
+/// # Safety
+/// As [`GlobalAlloc::dealloc`].
+unsafe fn give(p: *mut u8, layout: Layout) {
+    // SAFETY: the caller's promise; the address tells where it came from.
+    unsafe {
+        match arena::contains(p.addr()) {
+            true => arena::dealloc(p, layout),
+            false => System.dealloc(p, layout),
+        }
+    }
+}
 
 pub(crate) struct SysVec<T: Copy> {
     ptr: NonNull<T>,
@@ -40,9 +65,15 @@ impl<T: Copy> SysVec<T> {
         // sizes are not zero.
         let p = unsafe {
             if self.cap == 0 {
-                System.alloc(new)
+                take(new)
             } else {
-                System.realloc(self.ptr.as_ptr().cast(), Self::layout(self.cap), new.size())
+                let p = take(new);
+                if !p.is_null() {
+                    let old = Self::layout(self.cap);
+                    p.copy_from_nonoverlapping(self.ptr.as_ptr().cast(), old.size());
+                    give(self.ptr.as_ptr().cast(), old);
+                }
+                p
             }
         };
         match NonNull::new(p.cast::<T>()) {
@@ -111,7 +142,7 @@ impl<T: Copy> Drop for SysVec<T> {
     fn drop(&mut self) {
         if self.cap != 0 {
             // SAFETY: allocated by `grow` with this layout.
-            unsafe { System.dealloc(self.ptr.as_ptr().cast(), Self::layout(self.cap)) };
+            unsafe { give(self.ptr.as_ptr().cast(), Self::layout(self.cap)) };
         }
     }
 }
@@ -124,7 +155,7 @@ pub(crate) fn leak_slice<T>(n: usize, mut make: impl FnMut(usize) -> T) -> &'sta
     assert!(size_of::<T>() != 0);
     // SAFETY: not of size zero; all elements are written before the slice is made.
     unsafe {
-        let p = System.alloc(layout).cast::<T>();
+        let p = take(layout).cast::<T>();
         if p.is_null() {
             handle_alloc_error(layout);
         }

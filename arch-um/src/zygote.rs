@@ -65,6 +65,11 @@ pub(crate) fn is_ending() -> bool {
     ENDING.load(Ordering::SeqCst)
 }
 
+/// Notes the process group of the user processes.
+pub(crate) fn set_group(pid: i32) {
+    GROUP.store(pid, Ordering::Release);
+}
+
 /// What the user processes are made from.
 #[derive(Clone, Copy, Debug)]
 pub struct ZygoteConfig {

@@ -151,6 +151,7 @@ impl Platform for HostPlatform {
         log::plain(line);
     }
     fn power_off(&self, wait_status: i32) -> ! {
+        self.engine.go_home();
         shutdown::end(shutdown::exit_code(wait_status))
     }
 }

@@ -8,7 +8,68 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::sync::atomic::{AtomicBool, Ordering};
 use hal::mem::is_direct_map;
-use std::alloc::System;
+use host_sys::arena;
+use std::alloc::System as Libc;
+
+/// The host's memory: libc's, or in the engine `kml` the heap that all processes
+/// of the machine share.
+struct Host;
+
+#[allow(non_upper_case_globals)]
+const System: Host = Host;
+
+// SAFETY: each request goes to exactly one of two sound allocators, and a
+// block goes back to the one it came from, by its address.
+unsafe impl GlobalAlloc for Host {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if arena::is_on() {
+            return arena::alloc(layout);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { Libc.alloc(layout) }
+    }
+    #[inline]
+    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match arena::contains(p.addr()) {
+                true => arena::dealloc(p, layout),
+                false => Libc.dealloc(p, layout),
+            }
+        }
+    }
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise; a fresh block is zeroed.
+        unsafe {
+            if !arena::is_on() {
+                return Libc.alloc_zeroed(layout);
+            }
+            let p = arena::alloc(layout);
+            if !p.is_null() {
+                p.write_bytes(0, layout.size());
+            }
+            p
+        }
+    }
+    #[inline]
+    unsafe fn realloc(&self, p: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise; copies what both blocks hold.
+        unsafe {
+            if !arena::contains(p.addr()) && !arena::is_on() {
+                return Libc.realloc(p, layout, new_size);
+            }
+            let new = Layout::from_size_align_unchecked(new_size, layout.align());
+            let to = self.alloc(new);
+            if !to.is_null() {
+                to.copy_from_nonoverlapping(p, layout.size().min(new_size));
+                self.dealloc(p, layout);
+            }
+            to
+        }
+    }
+}
 
 /// After a crash the kernel's heap may be locked or broken: it is left alone.
 static KERNEL_HEAP_LOST: AtomicBool = AtomicBool::new(false);

@@ -39,6 +39,19 @@ pub enum Command {
 pub enum EngineName {
     /// Isolated: guest code in processes that hold nothing but guest pages.
     Seccomp,
+    /// Kernel mode, experimental: the kernel is mapped into the user processes, which
+    /// can damage it; for programs that are trusted.
+    Kml,
+}
+
+impl EngineName {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            EngineName::Seccomp => "seccomp",
+            EngineName::Kml => "kml",
+        }
+    }
 }
 
 /// Whether the kernel process is confined.
@@ -105,7 +118,13 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", value_parser = cpus)]
     pub cpus: Option<u32>,
     /// How guest code is run.
-    #[arg(long, value_enum, value_name = "NAME", default_value = "seccomp")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "NAME",
+        default_value = "seccomp",
+        env = "LODGER_ENGINE"
+    )]
     pub engine: EngineName,
     /// Keep the machine's memory in this file (for debugging, also after a crash).
     #[arg(long, value_name = "PATH")]

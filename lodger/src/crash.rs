@@ -150,9 +150,28 @@ enum Trace {
     Addresses,
 }
 
+/// The engine `kml`, in which kernel code also runs in other processes than this.
+static KML: OnceLock<&'static arch_um::KmlEngine> = OnceLock::new();
+
+/// Says that the machine runs with the engine `kml`.
+pub fn set_kml(engine: &'static arch_um::KmlEngine) {
+    let _ = KML.set(engine);
+}
+
+/// Kernel code has crashed in a user process, which has said what it knew.
+pub fn report_elsewhere() -> ! {
+    farewell()
+}
+
 /// The end of a broken machine.
 fn crash(what: &dyn Fn() -> String, trace: Trace) -> ! {
     alloc::abandon_kernel_heap();
+    if KML.get().is_some_and(|e| e.in_user_process()) {
+        // This process is no more than a stack of the kernel: the watcher does the rest.
+        say(&format!("lodger: {}", what()));
+        addresses();
+        host_sys::task::exit_group(KERNEL_PANIC);
+    }
     shutdown::stop_machine();
     if CRASHED.swap(true, Ordering::AcqRel) {
         say("lodger: another crash while reporting the first");

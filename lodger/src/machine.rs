@@ -1,8 +1,12 @@
 //! Puts a machine together and switches to its boot stack.
 
+use crate::cli::EngineName;
 use crate::cli::fail;
+use crate::crash;
 use crate::probe;
-use arch_um::{Death, EngineOptions, HostFacts, SeccompEngine, X86_64, Zygote, ZygoteConfig};
+use arch_um::{
+    Death, EngineOptions, HostFacts, KmlEngine, SeccompEngine, X86_64, Zygote, ZygoteConfig,
+};
 use boot::BootParams;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hal::Engine;
@@ -19,10 +23,18 @@ use host_os::shutdown::{self, Processes};
 /// User processes kept ready for fork and exec.
 const POOL: u32 = 4;
 
+/// An engine as far as it is made while there is one thread.
+pub enum Beginning {
+    /// The ancestor of the user processes, and what is needed from there.
+    Seccomp(Zygote, EngineOptions),
+    /// All but the thread that watches.
+    Kml(&'static KmlEngine),
+}
+
 /// The parts that exist before the first thread is started.
 pub struct Host {
-    /// Ancestor of the user processes.
-    pub zygote: Zygote,
+    /// The engine.
+    pub engine: Beginning,
     /// Memory file.
     pub memory: MemFile,
     /// Console, streams, events.
@@ -35,23 +47,47 @@ pub struct Host {
     pub confined: bool,
     /// For tests: what to do to the host then.
     pub probe: Option<String>,
-    /// For tests: time between clock interrupts, 0 = as they are due.
-    pub tick_ns: u64,
+}
+
+/// For the engine `kml`: from now on memory is such that user processes share it.
+pub fn share_memory() {
+    arch_um::share_memory().unwrap_or_else(|e| fail(&explain(&e)));
 }
 
 /// Forks the ancestor of the user processes. This process has one thread.
-pub fn spawn_zygote(memory: &MemFile, ncpus: u32, facts: HostFacts) -> Zygote {
+/// `tick_ns`: for tests, time between clock interrupts, 0 = as they are due.
+pub fn begin_engine(
+    name: EngineName,
+    memory: &MemFile,
+    ncpus: u32,
+    facts: HostFacts,
+    tick_ns: u64,
+) -> Beginning {
     shutdown::set_processes(Processes {
         kill: arch_um::kill_all,
         stop: arch_um::stop_all,
         resume: arch_um::continue_all,
     });
-    let config = ZygoteConfig {
-        mem_fd: memory.fd(),
-        ncpus,
-        facts,
+    let options = EngineOptions {
+        pin: true,
+        pool: POOL,
+        frames: memory.frames() as u64,
+        clock: &HostClock,
+        tick_ns,
+        machine_died,
     };
-    Zygote::spawn(&config).unwrap_or_else(|e| fail(&explain(&e)))
+    let begun = match name {
+        EngineName::Seccomp => {
+            let config = ZygoteConfig {
+                mem_fd: memory.fd(),
+                ncpus,
+                facts,
+            };
+            Zygote::spawn(&config).map(|z| Beginning::Seccomp(z, options))
+        }
+        EngineName::Kml => KmlEngine::start(memory.fd(), ncpus, facts, options).map(Beginning::Kml),
+    };
+    begun.unwrap_or_else(|e| fail(&explain(&e)))
 }
 
 /// Why the engine does not start, with the host's words.
@@ -70,7 +106,14 @@ fn machine_died(death: Death) {
     }
     // First: nobody may be reading what is said below.
     shutdown::stop_machine();
-    let Death { pid, signal } = death;
+    let Death {
+        pid,
+        signal,
+        status,
+    } = death;
+    if signal == 0 && status == arch_um::PANIC_STATUS {
+        crash::report_elsewhere();
+    }
     let how = match signal {
         0 => "ended".to_string(),
         n => format!("was killed by signal {n}"),
@@ -89,21 +132,28 @@ struct Launch {
 /// Boots the machine on vCPU 0, embodied by this thread.
 pub fn start(host: Host, params: BootParams) -> ! {
     clock::start();
-    let options = EngineOptions {
-        pin: true,
-        pool: POOL,
-        frames: host.memory.frames() as u64,
-        clock: &HostClock,
-        tick_ns: host.tick_ns,
-        machine_died,
+    let group = match &host.engine {
+        Beginning::Seccomp(z, _) => z.group(),
+        Beginning::Kml(e) => e.group(),
     };
     let handles = Handles {
         memory: host.memory.fd(),
         console: host.devs.console().map(HostConsole::descriptor),
-        group: host.zygote.group(),
+        group,
         writes: host.trees.iter().any(|t| t.is_writable()),
     };
-    let engine = SeccompEngine::start(host.zygote, options).unwrap_or_else(|e| fail(&explain(&e)));
+    type Adopt = Box<dyn FnOnce(&'static CpuBlock) -> Result<(), arch_um::Error>>;
+    let (engine, adopt): (&'static dyn Engine, Adopt) = match host.engine {
+        Beginning::Seccomp(zygote, options) => {
+            let e = SeccompEngine::start(zygote, options).unwrap_or_else(|e| fail(&explain(&e)));
+            (e, Box::new(|cpu| e.adopt_cpu(cpu)))
+        }
+        Beginning::Kml(e) => {
+            e.start_watch().unwrap_or_else(|e| fail(&explain(&e)));
+            crash::set_kml(e);
+            (e, Box::new(|cpu| e.adopt_cpu(cpu)))
+        }
+    };
     let platform: &'static HostPlatform = Box::leak(Box::new(HostPlatform {
         mem: host.memory,
         devs: host.devs,
@@ -117,7 +167,7 @@ pub fn start(host: Host, params: BootParams) -> ! {
     if let Err(e) = platform.devs.start() {
         fail(&e.to_string());
     }
-    if let Err(e) = engine.adopt_cpu(cpu0) {
+    if let Err(e) = adopt(cpu0) {
         fail(&explain(&e));
     }
     if host.confined {

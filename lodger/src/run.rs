@@ -6,7 +6,7 @@
 //! host calls; switch to the boot stack.
 
 use crate::bind::{self, Spec};
-use crate::cli::{Confine, RunArgs, fail};
+use crate::cli::{Confine, EngineName, RunArgs, fail};
 use crate::machine::{self, Host};
 use crate::{crash, users};
 use arch_um::{HostFacts, X86_64};
@@ -34,6 +34,9 @@ pub fn run(args: RunArgs, signal_mask: u64, closed: [bool; 3]) -> ! {
     log::set_level(args.log_level.into());
     if args.memory_file.is_some() {
         fix_addresses(closed);
+    }
+    if args.engine == EngineName::Kml {
+        machine::share_memory();
     }
     let umask = file::umask(0);
     let mem = memory_size(args.mem);
@@ -74,7 +77,11 @@ pub fn run(args: RunArgs, signal_mask: u64, closed: [bool; 3]) -> ! {
                 read_only: b.read_only,
             })
             .collect(),
-        cmdline: format!("lodger mem={}M cpus={ncpus} engine=seccomp", mem >> 20),
+        cmdline: format!(
+            "lodger mem={}M cpus={ncpus} engine={}",
+            mem >> 20,
+            args.engine.name()
+        ),
     };
 
     let memory = MemFile::create(mem, args.memory_file.as_deref())
@@ -89,17 +96,17 @@ pub fn run(args: RunArgs, signal_mask: u64, closed: [bool; 3]) -> ! {
         confine::enter(&trees, &[facts.proc_dir()], attributes)
             .unwrap_or_else(|e| fail(&e.to_string()));
     }
-    let zygote = machine::spawn_zygote(&memory, ncpus, facts);
+    let tick_ns = u64::from(args.tick_us) * 1000;
+    let engine = machine::begin_engine(args.engine, &memory, ncpus, facts, tick_ns);
     machine::start(
         Host {
-            zygote,
+            engine,
             memory,
             devs,
             trees,
             arch,
             confined,
             probe: args.confine_probe,
-            tick_ns: u64::from(args.tick_us) * 1000,
         },
         params,
     )

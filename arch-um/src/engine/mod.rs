@@ -16,7 +16,7 @@ pub(crate) mod process;
 mod run;
 pub(crate) mod shared;
 mod space;
-mod tlb;
+pub(crate) mod tlb;
 mod vcpu;
 mod watchdog;
 
@@ -36,6 +36,7 @@ use pool::Pool;
 use process::Process;
 use shared::StubFile;
 use space::Space;
+pub(crate) use space::{merge, valid};
 use std::sync::{Arc, OnceLock};
 use vcpu::Vcpu;
 
@@ -54,6 +55,8 @@ pub struct Death {
     pub pid: i32,
     /// The signal that ended it, 0 if it exited.
     pub signal: i32,
+    /// Its exit status.
+    pub status: i32,
 }
 
 /// Settings of the engine.

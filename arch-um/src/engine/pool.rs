@@ -241,7 +241,12 @@ impl SeccompEngine {
                 continue;
             };
             let signal = if code == libc::CLD_EXITED { 0 } else { status };
-            let death = Death { pid, signal };
+            let exit = if code == libc::CLD_EXITED { status } else { 0 };
+            let death = Death {
+                pid,
+                signal,
+                status: exit,
+            };
             if pid == self.zygote_pid {
                 // Not reaped: its number stays that of the process group.
                 self.zygote_dead.store(true, SeqCst);

@@ -81,26 +81,6 @@ impl Space {
         }
     }
 
-    /// Whether the host can be asked for `op`.
-    fn valid(&self, op: &MapOp) -> bool {
-        let page = PAGE_SIZE as u64;
-        let (MapOp::Map { addr, len, .. }
-        | MapOp::Unmap { addr, len }
-        | MapOp::Protect { addr, len, .. }) = *op;
-        let range = len != 0
-            && addr % page == 0
-            && len % page == 0
-            && addr.checked_add(len).is_some_and(|end| end <= USER_END);
-        match *op {
-            MapOp::Map { pfn, .. } => {
-                range
-                    && addr >= self.engine.min_addr
-                    && u64::from(pfn.0) + len / page <= self.engine.frames
-            }
-            _ => range,
-        }
-    }
-
     /// Empties the space. True: its process is clean, or there is none. False:
     /// it had to be ended, or had died.
     fn empty(&self) -> bool {
@@ -132,7 +112,7 @@ impl UserSpace for Space {
     fn queue(&self, ops: &[MapOp]) {
         let mut q = self.queue.changes.lock();
         for op in ops {
-            if !self.valid(op) {
+            if !valid(op, self.engine.min_addr, self.engine.frames) {
                 debug_assert!(false, "impossible mapping {op:x?}");
                 continue;
             }
@@ -210,8 +190,26 @@ impl Drop for Space {
     }
 }
 
+/// Whether the host can be asked for `op`, in a machine of `frames` frames.
+pub(crate) fn valid(op: &MapOp, min_addr: u64, frames: u64) -> bool {
+    let page = PAGE_SIZE as u64;
+    let (MapOp::Map { addr, len, .. }
+    | MapOp::Unmap { addr, len }
+    | MapOp::Protect { addr, len, .. }) = *op;
+    let range = len != 0
+        && addr % page == 0
+        && len % page == 0
+        && addr.checked_add(len).is_some_and(|end| end <= USER_END);
+    match *op {
+        MapOp::Map { pfn, .. } => {
+            range && addr >= min_addr && u64::from(pfn.0) + len / page <= frames
+        }
+        _ => range,
+    }
+}
+
 /// Extends `last` by `op` if they are of one kind and adjacent.
-fn merge(last: &mut MapOp, op: &MapOp) -> bool {
+pub(crate) fn merge(last: &mut MapOp, op: &MapOp) -> bool {
     match (last, *op) {
         (
             MapOp::Map {

@@ -194,6 +194,17 @@ pub(crate) fn strict(ncpus: u32) -> Vec<Insn> {
     p.finish()
 }
 
+/// The filter of the engine `kml`: calls from guest code trap, the kernel's pass.
+pub(crate) fn guest_traps() -> Vec<Insn> {
+    let mut p = Program::new();
+    p.load(IP_HI);
+    p.push(SUB, (hal::USER_END >> 32) as u32);
+    // Up to the end of what programs can have: the vsyscall page is not ours.
+    p.test(JGE, 0x3000, true, TRAP);
+    p.verdict(ALLOW);
+    p.finish()
+}
+
 /// The bytes of a filter.
 pub(crate) fn as_bytes(insns: &[Insn]) -> &[u8] {
     // SAFETY: plain integers without padding (2 + 1 + 1 + 4 bytes).

@@ -70,6 +70,12 @@ pub(crate) fn put(b: &mut [u8], at: usize, v: &[u8]) {
     }
 }
 
+/// Says that x87 and SSE state are not in their initial state, as the host's signal frames do.
+pub(crate) fn mark_in_use(b: &mut [u8]) {
+    let used = get_u64(b, XSTATE_BV) | FP_SSE;
+    put(b, XSTATE_BV, &used.to_ne_bytes());
+}
+
 impl XState {
     /// A state of `size` bytes with these components.
     pub(crate) fn new(size: usize, features: u64) -> XState {

@@ -8,6 +8,7 @@
 //! value from the kernel can make the return fail.
 
 use super::fpu::{self, MIN_SIZE, XState};
+use super::kml::Sig;
 use super::regs::*;
 use super::stub;
 use crate::engine::shared::Slot;
@@ -166,55 +167,68 @@ impl HostFrame {
         cx.gp[FS_BASE] = word(stub::REPORT_FS);
         cx.gp[GS_BASE] = word(stub::REPORT_GS);
         leave_syscall(cx);
-        let signo = area.u32(stub::REPORT_SIG).load(Relaxed) as i32;
-        let info = word(f + INFO + 8);
-        let code = info as i32;
-        if signo == libc::SIGSYS {
-            if code != SYS_SECCOMP {
-                return Trap::Interrupt;
-            }
-            let what = word(f + INFO + 24);
-            let native = (what >> 32) as u32 == super::filter::ARCH_X86_64;
-            // A call by int 0x80 has other numbers: -1 exists in neither table.
-            cx.gp[ORIG_RAX] = if native { cx.gp[RAX] } else { u64::MAX };
-            if !native {
-                cx.gp[RAX] = u64::MAX;
-            }
-            return Trap::Syscall;
-        }
-        // Two calls that hosts let past every filter, and refuse like this.
-        if signo == libc::SIGILL && code == SI_KERNEL {
-            cx.gp[ORIG_RAX] = u64::MAX;
-            return Trap::Syscall;
-        }
-        // Sent by another process, not raised by the CPU; the kick among them.
-        if code <= 0 || signo == zygote::KICK || !zygote::HANDLED.contains(&signo) {
+        let sig = Sig {
+            signo: area.u32(stub::REPORT_SIG).load(Relaxed) as i32,
+            code: word(f + INFO + 8) as i32,
+            vector: word(f + UC_TRAPNO),
+            error: word(f + UC_ERR),
+            cr2: word(f + UC_CR2),
+            addr: word(f + INFO + 16),
+            what: word(f + INFO + 24),
+        };
+        decode(&sig, cx)
+    }
+}
+
+/// Tells what a signal means, and notes its details in `cx`.
+pub(crate) fn decode(sig: &Sig, cx: &mut UserContext) -> Trap {
+    let Sig {
+        signo, code, what, ..
+    } = *sig;
+    if signo == libc::SIGSYS {
+        if code != SYS_SECCOMP {
             return Trap::Interrupt;
         }
-        let (vector, error, cr2) = (word(f + UC_TRAPNO), word(f + UC_ERR), word(f + UC_CR2));
-        cx.gp[TRAPNO] = vector;
-        cx.gp[ERR] = error;
-        if vector == VECTOR_PF {
-            cx.gp[CR2] = cr2;
-            if signo == libc::SIGSEGV {
-                let access = match error {
-                    e if e & 16 != 0 => Prot::EXEC,
-                    e if e & 2 != 0 => Prot::WRITE,
-                    _ => Prot::READ,
-                };
-                return Trap::PageFault { addr: cr2, access };
-            }
+        let native = (what >> 32) as u32 == super::filter::ARCH_X86_64;
+        // A call by int 0x80 has other numbers: -1 exists in neither table.
+        cx.gp[ORIG_RAX] = if native { cx.gp[RAX] } else { u64::MAX };
+        if !native {
+            cx.gp[RAX] = u64::MAX;
         }
-        let (code, addr) = match signo {
-            libc::SIGSEGV if vector == VECTOR_GP => (SI_KERNEL, 0),
-            _ => (code, word(f + INFO + 16)),
-        };
-        Trap::Exception {
-            signo,
-            code,
-            addr,
-            vector: vector as u32,
-            error,
+        return Trap::Syscall;
+    }
+    // Two calls that hosts let past every filter, and refuse like this.
+    if signo == libc::SIGILL && code == SI_KERNEL {
+        cx.gp[ORIG_RAX] = u64::MAX;
+        return Trap::Syscall;
+    }
+    // Sent by another process, not raised by the CPU; the kick among them.
+    if code <= 0 || signo == zygote::KICK || !zygote::HANDLED.contains(&signo) {
+        return Trap::Interrupt;
+    }
+    let (vector, error, cr2) = (sig.vector, sig.error, sig.cr2);
+    cx.gp[TRAPNO] = vector;
+    cx.gp[ERR] = error;
+    if vector == VECTOR_PF {
+        cx.gp[CR2] = cr2;
+        if signo == libc::SIGSEGV {
+            let access = match error {
+                e if e & 16 != 0 => Prot::EXEC,
+                e if e & 2 != 0 => Prot::WRITE,
+                _ => Prot::READ,
+            };
+            return Trap::PageFault { addr: cr2, access };
         }
+    }
+    let (code, addr) = match signo {
+        libc::SIGSEGV if vector == VECTOR_GP => (SI_KERNEL, 0),
+        _ => (code, sig.addr),
+    };
+    Trap::Exception {
+        signo,
+        code,
+        addr,
+        vector: vector as u32,
+        error,
     }
 }

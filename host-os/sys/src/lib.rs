@@ -12,7 +12,7 @@
 //! - [`event`]: poll, epoll, signalfd; reads and writes that do not wait; randomness.
 //! - [`tty`]: terminals of the host.
 //! - [`misc`]: what is asked once, at the start.
-//! - [`mem`]: maps, unmaps, protects.
+//! - [`mem`]: maps, unmaps, protects. [`arena`]: a heap that processes share.
 //! - [`task`]: processes and threads: clone, wait, kill, affinity, limits.
 //! - [`signal`]: handlers, masks, alternate stacks.
 //! - [`time`]: clocks, timers, futexes.
@@ -21,6 +21,7 @@
 //! Neighbours: `arch-um` and `host-os` above, nothing below but the host.
 #![no_std]
 
+pub mod arena;
 pub mod event;
 pub mod fd;
 pub mod file;

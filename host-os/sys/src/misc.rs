@@ -60,3 +60,23 @@ pub unsafe fn fork() -> Result<i32> {
     // SAFETY: as fork(2): no shared memory, no new stack; the caller's promise for the rest.
     Ok(unsafe { call6(libc::SYS_clone, args)? } as i32)
 }
+
+/// As [`fork`], but the two share descriptors and working directory from then on.
+///
+/// # Safety
+/// As for [`fork`].
+pub unsafe fn fork_sharing_files() -> Result<i32> {
+    let flags = libc::CLONE_FILES | libc::CLONE_FS | libc::SIGCHLD;
+    // SAFETY: as in `fork`.
+    Ok(unsafe { call6(libc::SYS_clone, [flags as usize, 0, 0, 0, 0, 0])? } as i32)
+}
+
+/// As [`fork_sharing_files`]; the new process is a child of this one's parent.
+///
+/// # Safety
+/// As for [`fork`].
+pub unsafe fn fork_sibling() -> Result<i32> {
+    let flags = libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_PARENT | libc::SIGCHLD;
+    // SAFETY: as in `fork`.
+    Ok(unsafe { call6(libc::SYS_clone, [flags as usize, 0, 0, 0, 0, 0])? } as i32)
+}

@@ -1,7 +1,15 @@
 //! Clocks, per-thread timers, futexes.
 
 use crate::raw::{Errno, Result, call3, call6};
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+/// `FUTEX_PRIVATE_FLAG`, or 0 when other processes share this one's memory.
+static PRIVATE: AtomicI32 = AtomicI32::new(libc::FUTEX_PRIVATE_FLAG);
+
+/// From now on the words of [`futex_wait`] are those of several processes.
+pub fn share_futexes() {
+    PRIVATE.store(0, Ordering::SeqCst);
+}
 
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -100,7 +108,8 @@ pub fn timer_set(timer: TimerId, at_ns: Option<u64>) -> Result {
 
 /// Waits while `*word == val`, at most until `deadline_ns` of the host's
 /// monotonic clock. `Ok`: woken or changed; may also be spurious.
-/// [`Errno::ETIMEDOUT`], [`Errno::EINTR`]. Words of this process only.
+/// [`Errno::ETIMEDOUT`], [`Errno::EINTR`]. Words of this process only, unless
+/// [`share_futexes`] was called.
 pub fn futex_wait(word: &AtomicU32, val: u32, deadline_ns: Option<u64>) -> Result {
     let ts = Timespec::from_ns(deadline_ns.unwrap_or(0));
     let tsp = if deadline_ns.is_some() {
@@ -108,7 +117,7 @@ pub fn futex_wait(word: &AtomicU32, val: u32, deadline_ns: Option<u64>) -> Resul
     } else {
         0
     };
-    let op = libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG;
+    let op = libc::FUTEX_WAIT_BITSET | PRIVATE.load(Ordering::Relaxed);
     let args = [
         word.as_ptr() as usize,
         op as usize,
@@ -126,7 +135,7 @@ pub fn futex_wait(word: &AtomicU32, val: u32, deadline_ns: Option<u64>) -> Resul
 
 /// Wakes up to `n` waiters of [`futex_wait`] on `word`. Usable in signal handlers.
 pub fn futex_wake(word: &AtomicU32, n: u32) {
-    let op = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    let op = libc::FUTEX_WAKE | PRIVATE.load(Ordering::Relaxed);
     let n = n.min(i32::MAX as u32);
     // SAFETY: the word's address only names the queue.
     let _ = unsafe {

@@ -151,4 +151,7 @@ pub trait Engine: Send + Sync {
         block: &'static CpuBlock,
         entry: crate::cpu::SavedStack,
     ) -> Result<(), Errno>;
+    /// Goes on in the kernel process, where the vCPU started; for what ends
+    /// the whole machine. Engines whose kernel code runs nowhere else do nothing.
+    fn go_home(&self) {}
 }

@@ -1,0 +1,288 @@
+//! The engine `kml`: the kernel mapped in every user process, so that a system
+//! call is a jump. Data structures, life of a call and lock order: `docs/arch/kml.md`.
+//!
+//! - [`process`]: user processes and the zygote. [`space`]: the [`hal::UserSpace`].
+//! - [`thread`]: host threads, handing a vCPU over, timers, signals.
+//! - [`run`]: running guest code.
+
+mod process;
+mod run;
+mod space;
+mod thread;
+
+use crate::engine::Death;
+use crate::lock::HostLock;
+use crate::sysvec::{leak, leak_slice};
+use crate::x86_64::{fpu, kml};
+use crate::{EngineOptions, Error, HostFacts};
+use abi::Errno;
+use core::ptr;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use hal::cpu::{CpuBlock, CpuId, SavedStack, mode};
+use hal::{Engine, Trap, UserContext, UserSpace};
+use host_sys::signal::{self, bit};
+use host_sys::{arena, task, time};
+use process::{Nest, Pool, Vcpu};
+use space::Space;
+use std::sync::{Arc, mpsc};
+use thread::Thread;
+
+/// Exit status of a user process in which kernel code crashed.
+pub const PANIC_STATUS: i32 = 120;
+
+/// The engine `kml`.
+pub struct KmlEngine {
+    options: EngineOptions,
+    mem_fd: i32,
+    kernel_pid: i32,
+    nest: Nest,
+    pool: HostLock<Pool>,
+    vcpus: &'static [Vcpu],
+    clock_offset: AtomicU64,
+    min_addr: u64,
+    map_limit: usize,
+    next_refresh: AtomicU64,
+    /// Components of the vector state that are switched.
+    features: u64,
+}
+
+/// Makes this process's memory such that user processes share it: the heap
+/// from here on, the program's variables, the words of locks. One thread, early.
+pub fn share_memory() -> Result<(), Error> {
+    let fail = |what| move |e| Error::Host(what, e);
+    let exe = std::fs::read_link("/proc/self/exe").unwrap_or_default();
+    let exe = exe.to_string_lossy();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let mut ranges: Vec<(usize, usize)> = vec![];
+    for line in maps.lines() {
+        let mut f = line.split_ascii_whitespace();
+        let (Some(range), Some(rights)) = (f.next(), f.next()) else {
+            continue;
+        };
+        let path = f.nth(3).unwrap_or("");
+        let mut ends = range.split('-').map(|n| usize::from_str_radix(n, 16));
+        let (Some(Ok(from)), Some(Ok(to))) = (ends.next(), ends.next()) else {
+            continue;
+        };
+        let follows = ranges.last().is_some_and(|r| r.1 == from);
+        if rights == "rw-p" && (path == exe || path.is_empty() && follows) {
+            ranges.push((from, to));
+        }
+    }
+    if ranges.is_empty() {
+        return Err(Error::Frame("the program's variables are not found"));
+    }
+    arena::start().map_err(fail("make the heap of the user processes"))?;
+    time::share_futexes();
+    for (from, to) in ranges {
+        // SAFETY: the program's own variables; one thread, as the caller promises.
+        unsafe { arena::share(from, to) }.map_err(fail("share the program's variables"))?;
+    }
+    Ok(())
+}
+
+impl KmlEngine {
+    /// Forks the ancestor of the user processes, sharing `mem_fd`, the memory
+    /// file. One thread, which lives as long as the machine; after [`share_memory`].
+    pub fn start(
+        mem_fd: i32,
+        ncpus: u32,
+        facts: HostFacts,
+        options: EngineOptions,
+    ) -> Result<&'static KmlEngine, Error> {
+        crate::x86_64::string::link();
+        // SAFETY: reads the auxiliary vector.
+        if unsafe { libc::getauxval(libc::AT_HWCAP2) } & 2 == 0 {
+            return Err(Error::NoFsgsbase);
+        }
+        if fpu::host().size > kml::XSAVE_LEN {
+            return Err(Error::Frame("a vector state of unknown size"));
+        }
+        let allowed = task::affinity(0).map_err(|e| Error::Host("read the CPU affinity", e))?;
+        let allowed: Vec<usize> = allowed.iter().collect();
+        // SAFETY: no arguments, no effects.
+        let here = unsafe { libc::sched_getcpu() };
+        let first = allowed.iter().position(|c| *c as i32 == here).unwrap_or(0);
+        let host_cpu = |i: usize| match (options.pin, allowed.len()) {
+            (true, n) if n > 0 => allowed[(first + i) % n] as i32,
+            _ => -1,
+        };
+        let engine = leak(KmlEngine {
+            options,
+            mem_fd,
+            kernel_pid: task::getpid(),
+            nest: Nest::new(),
+            pool: HostLock::new(Pool::new()),
+            vcpus: leak_slice(ncpus as usize, |i| Vcpu::new(host_cpu(i))),
+            clock_offset: AtomicU64::new(0),
+            min_addr: facts.min_addr,
+            map_limit: facts.map_limit.saturating_sub(400),
+            next_refresh: AtomicU64::new(0),
+            features: fpu::host().features,
+        });
+        engine.fork_zygote(mem_fd)?;
+        Ok(engine)
+    }
+
+    /// Process group of the user processes.
+    pub fn group(&self) -> i32 {
+        self.nest.pid.load(SeqCst)
+    }
+
+    /// Starts the thread that watches for deaths. The machine's clock runs.
+    pub fn start_watch(&'static self) -> Result<(), Error> {
+        let offset = time::monotonic_ns().wrapping_sub(self.options.clock.monotonic_ns());
+        self.clock_offset.store(offset, SeqCst);
+        std::thread::Builder::new()
+            .name("lodger-watch".into())
+            .stack_size(128 << 10)
+            .spawn(|| {
+                signal::set_mask(u64::MAX);
+                task::hurry();
+                self.watch();
+            })
+            .map(|_| ())
+            .map_err(|_| Error::Host("start the watching thread", host_sys::Errno::EAGAIN))
+    }
+
+    /// Host CPU for vCPU `cpu`, if bound.
+    pub(crate) fn host_cpu(&self, cpu: u32) -> Option<i32> {
+        let v = self.vcpus.get(cpu as usize)?;
+        (v.host_cpu >= 0).then_some(v.host_cpu)
+    }
+
+    /// Whether this is not the kernel process.
+    pub fn in_user_process(&self) -> bool {
+        task::getpid() != self.kernel_pid
+    }
+
+    /// Makes the calling thread vCPU `block.id`, before it switches to its first kernel stack.
+    pub fn adopt_cpu(&'static self, block: &'static CpuBlock) -> Result<(), Error> {
+        let fail = |what| move |e| Error::Host(what, e);
+        let v = self
+            .vcpus
+            .get(block.id as usize)
+            .ok_or(Error::Host("start a vCPU", host_sys::Errno::EINVAL))?;
+        let t = leak(Thread::new(self, block.id));
+        let no_memory = Error::Host("start a vCPU", host_sys::Errno::ENOMEM);
+        let b = t.make_block(block).ok_or(no_memory)?;
+        if block.id == 0 {
+            // For all threads of this process.
+            thread::install(&[libc::SIGALRM, libc::SIGURG])
+                .map_err(fail("install a signal handler"))?;
+        }
+        t.settle(b).map_err(fail("set up a vCPU's thread"))?;
+        t.set_ready();
+        v.start(t, block);
+        if self.options.tick_ns > 0 {
+            t.arm(time::monotonic_ns() + self.options.tick_ns);
+        }
+        signal::unblock(bit(libc::SIGALRM) | bit(libc::SIGURG));
+        Ok(())
+    }
+
+    fn forever(&self) -> &'static KmlEngine {
+        let p = ptr::from_ref(self);
+        // SAFETY: engines are only made by `start`, which leaks them.
+        unsafe { &*p }
+    }
+}
+
+impl Engine for KmlEngine {
+    fn name(&self) -> &'static str {
+        "kml"
+    }
+    fn min_user_addr(&self) -> u64 {
+        self.min_addr
+    }
+    fn new_space(&self) -> Result<Arc<dyn UserSpace>, Errno> {
+        let engine = self.forever();
+        let p = engine.acquire()?;
+        let id = hal::cpu::current_cpu().id;
+        if p.thread(id).is_none() {
+            engine.release(p);
+            return Err(Errno::EAGAIN);
+        }
+        Ok(Arc::new(Space::new(engine, p)))
+    }
+    fn run(&self, cpu: &CpuBlock, space: &dyn UserSpace, cx: &mut UserContext) -> Trap {
+        self.forever().run_guest(cpu, space, cx)
+    }
+    fn sync_fp(&self, cx: &mut UserContext) {
+        self.fetch_fp(cx);
+    }
+    fn idle(&self, cpu: &CpuBlock, deadline_ns: Option<u64>) {
+        let until = deadline_ns.map(|d| self.host_ns(d));
+        let began = time::monotonic_ns();
+        let mut now = began;
+        cpu.mode.store(mode::IDLE, SeqCst);
+        while cpu.pending.load(SeqCst) == 0 && until.is_none_or(|u| now < u) {
+            let _ = time::futex_wait(&cpu.pending, 0, until);
+            now = time::monotonic_ns();
+        }
+        cpu.mode.store(mode::KERNEL, SeqCst);
+        cpu.time_ns[0].fetch_add(now.saturating_sub(began), Relaxed);
+    }
+    fn interrupt(&self, cpu: &CpuBlock, bits: u32) {
+        cpu.pending.fetch_or(bits, SeqCst);
+        match cpu.mode.load(SeqCst) {
+            mode::USER => {
+                let v = self.vcpus.get(cpu.id as usize);
+                if let Some(t) = v.and_then(|v| v.try_current()) {
+                    t.kick();
+                }
+            }
+            mode::IDLE => time::futex_wake(&cpu.pending, 1),
+            _ => {}
+        }
+    }
+    fn set_timer(&self, cpu: &CpuBlock, deadline_ns: Option<u64>) {
+        let deadline = deadline_ns.unwrap_or(u64::MAX);
+        cpu.deadline.store(deadline, SeqCst);
+        if deadline != u64::MAX
+            && let Some(v) = self.vcpus.get(cpu.id as usize)
+        {
+            v.current().arm(self.host_ns(deadline));
+        }
+    }
+    fn start_cpu(
+        &self,
+        id: CpuId,
+        block: &'static CpuBlock,
+        entry: SavedStack,
+    ) -> Result<(), Errno> {
+        let engine = self.forever();
+        if id as usize >= self.vcpus.len() || block.id != id {
+            return Err(Errno::EINVAL);
+        }
+        let (tell, told) = mpsc::channel();
+        let body = move || {
+            let ready = engine.adopt_cpu(block).is_ok();
+            let _ = tell.send(ready);
+            drop(tell);
+            if ready {
+                let here = SavedStack(AtomicU64::new(0));
+                // SAFETY: the caller of start_cpu has prepared the stack and
+                // gives it to this thread; nothing switches back to `here`.
+                unsafe { hal::cpu::switch_stack(&here, &entry) };
+            }
+        };
+        std::thread::Builder::new()
+            .name(format!("vcpu{id}"))
+            .stack_size(128 << 10)
+            .spawn(body)
+            .map_err(|_| Errno::EAGAIN)?;
+        match told.recv() {
+            Ok(true) => Ok(()),
+            _ => Err(Errno::EAGAIN),
+        }
+    }
+    fn go_home(&self) {
+        let cpu = hal::cpu::current_cpu();
+        let v = &self.vcpus[cpu.id as usize];
+        if let Some(home) = v.home() {
+            self.forever().hop(cpu, home);
+        }
+    }
+}

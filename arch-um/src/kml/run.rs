@@ -1,0 +1,157 @@
+//! Running guest code: the vCPU goes to the space's process if it is not there,
+//! then jumps.
+
+use super::KmlEngine;
+use super::space::Space;
+use super::thread::Thread;
+use crate::x86_64::clock;
+use crate::x86_64::fpu;
+use crate::x86_64::kml::{self, Block, XSAVE, cause, exit};
+use crate::x86_64::regs::*;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use hal::cpu::{self, CpuBlock, mode};
+use hal::{Trap, UserContext, UserSpace};
+
+impl KmlEngine {
+    pub(crate) fn run_guest(
+        &'static self,
+        cpu: &CpuBlock,
+        space: &dyn UserSpace,
+        cx: &mut UserContext,
+    ) -> Trap {
+        let Some(space) = space.as_any().downcast_ref::<Space>() else {
+            return Trap::Lost;
+        };
+        let v = &self.vcpus[cpu.id as usize];
+        let mut t = v.current();
+        let here = t.process().is_some_and(|p| core::ptr::eq(p, space.process));
+        if !here {
+            self.fetch_fp(cx);
+            match space.process.thread(cpu.id) {
+                Some(to) => t = to,
+                None => return Trap::Lost,
+            }
+            self.hop(cpu, t);
+        }
+        let Some(b) = t.block() else {
+            return Trap::Lost;
+        };
+        if cx.home != home(t) {
+            self.fetch_fp(cx);
+            self.load_fp(t, b, cx);
+        }
+        clock::look_after(&self.next_refresh, self.options.clock);
+        loop {
+            if b.stepped.load(Relaxed) {
+                b.stepped.store(false, Relaxed);
+                cx.gp[EFLAGS] |= FLAG_TF;
+            }
+            cpu.mode.store(mode::USER, SeqCst);
+            if space.is_stale() {
+                cpu.mode.store(mode::KERNEL, SeqCst);
+                space.apply_here(space.process);
+                continue;
+            }
+            let way = way(cx);
+            if !is_canonical(cx.gp[RIP]) {
+                cpu.mode.store(mode::KERNEL, SeqCst);
+                return bad_address(cx);
+            }
+            if way != exit::CALL {
+                cx.gp[EFLAGS] = clean_flags(cx.gp[EFLAGS]);
+            }
+            // SAFETY: on the thread of block `b`, in the space's process; the
+            // vector state has been loaded.
+            let cause = unsafe { kml::enter(b, cx, way) };
+            cpu.mode.store(mode::KERNEL, SeqCst);
+            if way == exit::FRAME {
+                // It may not have come to the guest at all.
+                kml::set_gs_base(b.at() as u64);
+            }
+            match cause {
+                cause::CALL => return Trap::Syscall,
+                cause::SIGNAL => return kml::trap_of(&b.sig, cx),
+                _ if cpu.pending.load(SeqCst) != 0 => return Trap::Interrupt,
+                _ => {}
+            }
+        }
+    }
+
+    /// Copies the vector state from the thread's registers to `cx`.
+    pub(crate) fn fetch_fp(&self, cx: &mut UserContext) {
+        let name = core::mem::take(&mut cx.home);
+        if name == 0 {
+            return;
+        }
+        let v = &self.vcpus[cpu::current_cpu().id as usize];
+        let t = v.current();
+        if name != home(t) {
+            debug_assert!(false, "a vector state in another thread's registers");
+            return;
+        }
+        let Some(b) = t.block() else { return };
+        let host = fpu::host();
+        cx.fp.resize(host.size, 0);
+        // SAFETY: on the block's thread, where the state lives; the area is
+        // the block's and larger than a state.
+        unsafe {
+            kml::save_vectors(b, self.features);
+            let from: *const u8 = core::ptr::with_exposed_provenance(b.at() + XSAVE);
+            from.copy_to_nonoverlapping(cx.fp.as_mut_ptr(), host.size);
+        }
+        fpu::mark_in_use(&mut cx.fp);
+        host.clean(&mut cx.fp);
+        host.normalize(&mut cx.fp);
+    }
+
+    /// Loads the vector state of `cx`.
+    fn load_fp(&self, t: &Thread, b: &'static Block, cx: &mut UserContext) {
+        let host = fpu::host();
+        let area: *mut u8 = core::ptr::with_exposed_provenance_mut(b.at() + XSAVE);
+        // SAFETY: the block's area, larger than a state; only this thread uses it.
+        let area = unsafe { core::slice::from_raw_parts_mut(area, host.size) };
+        if cx.fp.len() >= fpu::MIN_SIZE {
+            let n = cx.fp.len().min(area.len());
+            area[..n].copy_from_slice(&cx.fp[..n]);
+            host.clean(area);
+        } else {
+            host.make_initial(area);
+        }
+        // SAFETY: on the block's thread; the state was cleaned of what the CPU refuses.
+        unsafe { kml::load_vectors(b, self.features) };
+        t.owner.fetch_add(1, Relaxed);
+        cx.home = home(t);
+    }
+}
+
+/// What the CPU says to a jump to an address that cannot exist.
+fn bad_address(cx: &mut UserContext) -> Trap {
+    const VECTOR_GP: u32 = 13;
+    const SI_KERNEL: i32 = 0x80;
+    cx.gp[TRAPNO] = u64::from(VECTOR_GP);
+    cx.gp[ERR] = 0;
+    Trap::Exception {
+        signo: libc::SIGSEGV,
+        code: SI_KERNEL,
+        addr: 0,
+        vector: VECTOR_GP,
+        error: 0,
+    }
+}
+
+/// Name of the vector state in `t`'s registers.
+fn home(t: &Thread) -> u64 {
+    (t.tid.load(Relaxed) as u64) << 40 | t.owner.load(Relaxed) << 1 | 1
+}
+
+/// How `cx` is entered.
+fn way(cx: &UserContext) -> u32 {
+    let gp = &cx.gp;
+    if gp[EFLAGS] & FLAG_TF != 0 || gp[GS_BASE] != 0 {
+        return exit::FRAME;
+    }
+    if gp[RCX] == gp[RIP] && gp[R11] == gp[EFLAGS] {
+        return exit::CALL;
+    }
+    exit::FULL
+}

@@ -1,0 +1,206 @@
+//! [`hal::UserSpace`] of the engine `kml`: one guest address space and its user process.
+
+use super::KmlEngine;
+use super::process::{Process, unmap_all};
+use crate::engine::process::{Changes, Queue};
+use crate::engine::{merge, valid};
+use crate::lock::HostLock;
+use crate::sysvec::SysVec;
+use core::any::Any;
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::SeqCst;
+use hal::cpu::{self, mode};
+use hal::{MapOp, UserSpace};
+use host_sys::mem;
+
+/// Changes queued before everything is dropped instead.
+const QUEUE_MAX: usize = 512;
+
+/// A guest address space. Lock order: a process's map lock, then the queue's.
+pub(crate) struct Space {
+    engine: &'static KmlEngine,
+    pub(crate) queue: Queue,
+    pub(crate) process: &'static Process,
+}
+
+impl Space {
+    pub(crate) fn new(engine: &'static KmlEngine, process: &'static Process) -> Space {
+        Space {
+            engine,
+            queue: Queue {
+                changes: HostLock::new(Changes {
+                    drop_all: false,
+                    ops: SysVec::new(),
+                }),
+                dirty: AtomicBool::new(false),
+                busy: AtomicBool::new(false),
+            },
+            process,
+        }
+    }
+
+    /// Whether the calling vCPU's thread is in this space's process.
+    fn is_here(&self) -> bool {
+        let v = &self.engine.vcpus[cpu::current_cpu().id as usize];
+        v.current()
+            .process()
+            .is_some_and(|p| core::ptr::eq(p, self.process))
+    }
+
+    /// Whether a vCPU may be running guest code here.
+    fn is_running(&self) -> bool {
+        self.engine.vcpus.iter().any(|v| {
+            let here = v.try_current().and_then(|t| t.process());
+            here.is_some_and(|p| core::ptr::eq(p, self.process))
+                && v.cpu_block()
+                    .is_some_and(|b| b.mode.load(SeqCst) == mode::USER)
+        })
+    }
+
+    /// Whether there are changes that guest code must not run before.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.queue.dirty.load(SeqCst) || self.queue.busy.load(SeqCst)
+    }
+
+    /// In process `p`, this space's: carries out what is queued.
+    pub(crate) fn apply_here(&self, p: &Process) {
+        let mut map = p.map.lock();
+        let (drop_all, ops) = {
+            let mut q = self.queue.changes.lock();
+            let ops = core::mem::replace(&mut q.ops, SysVec::new());
+            // First: who finds the queue clean must wait for what was taken from it.
+            self.queue.busy.store(true, SeqCst);
+            self.queue.dirty.store(false, SeqCst);
+            (core::mem::take(&mut q.drop_all), ops)
+        };
+        let mut failed = false;
+        if drop_all {
+            map.clear();
+            unmap_all();
+        }
+        for op in ops.iter() {
+            match *op {
+                MapOp::Map {
+                    addr,
+                    len,
+                    pfn,
+                    prot,
+                    populate,
+                } => {
+                    if !map.map(addr, addr + len, pfn, prot) {
+                        continue;
+                    }
+                    let populate = if populate { libc::MAP_POPULATE } else { 0 };
+                    let flags = libc::MAP_SHARED | libc::MAP_FIXED | populate;
+                    let (fd, offset) = (self.engine.mem_fd, pfn.file_offset());
+                    // SAFETY: below USER_END are only the guest's mappings.
+                    let r = unsafe {
+                        mem::mmap(
+                            addr as usize,
+                            len as usize,
+                            prot.bits() as i32,
+                            flags,
+                            fd,
+                            offset,
+                        )
+                    };
+                    failed |= r.is_err();
+                }
+                MapOp::Unmap { addr, len } => {
+                    if map.unmap(addr, addr + len) {
+                        // SAFETY: as above.
+                        failed |= unsafe { mem::munmap(addr as usize, len as usize) }.is_err();
+                    }
+                }
+                MapOp::Protect { addr, len, prot } => {
+                    map.protect(addr, addr + len, prot, |s, e| {
+                        let prot = prot.bits() as i32;
+                        // SAFETY: as above.
+                        let r = unsafe { mem::mprotect(s as usize, (e - s) as usize, prot) };
+                        failed |= r.is_err();
+                    });
+                }
+            }
+            if failed || map.len() > self.engine.map_limit {
+                failed = false;
+                map.clear();
+                unmap_all();
+            }
+        }
+        self.queue.busy.store(false, SeqCst);
+    }
+
+    /// Brings the mappings up to date, from whatever process.
+    fn apply(&self) {
+        match self.is_here() {
+            true => self.apply_here(self.process),
+            false => self.process.apply_there(self),
+        }
+    }
+
+    fn empty(&self) {
+        {
+            let mut q = self.queue.changes.lock();
+            q.ops.clear();
+            q.drop_all = false;
+            self.queue.dirty.store(false, SeqCst);
+        }
+        match self.is_here() {
+            true => self.process.wipe_here(),
+            false => self.process.wipe_there(),
+        }
+    }
+}
+
+impl UserSpace for Space {
+    fn queue(&self, ops: &[MapOp]) {
+        let mut q = self.queue.changes.lock();
+        for op in ops {
+            if !valid(op, self.engine.min_addr, self.engine.options.frames) {
+                debug_assert!(false, "impossible mapping {op:x?}");
+                continue;
+            }
+            if let Some(last) = q.ops.last_mut()
+                && merge(last, op)
+            {
+                continue;
+            }
+            if q.ops.len() >= QUEUE_MAX {
+                q.ops.clear();
+                q.drop_all = true;
+            }
+            q.ops.push(*op);
+        }
+        self.queue
+            .dirty
+            .store(q.drop_all || !q.ops.is_empty(), SeqCst);
+    }
+
+    fn flush(&self) {
+        if self.queue.dirty.load(SeqCst) && self.is_running() {
+            self.apply();
+        } else {
+            // Another vCPU may have taken the queue and not be done.
+            drop(self.process.map.lock());
+        }
+    }
+
+    fn clear(&self) {
+        self.empty();
+    }
+
+    fn alive(&self) -> bool {
+        !self.process.dead.load(SeqCst)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        self.empty();
+        self.engine.release(self.process);
+    }
+}

@@ -1,0 +1,332 @@
+//! The host threads of the engine `kml`: handing a vCPU over, timers, signals.
+
+use super::process::Process;
+use super::{KmlEngine, PANIC_STATUS};
+use crate::x86_64::kml::{self, ALT_STACK, BLOCK_SIZE, Block};
+use crate::zygote::{GUEST_MASK, HANDLED};
+use core::alloc::Layout;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64};
+use hal::cpu::{CpuBlock, IRQ_TIMER, mode};
+use host_sys::signal::{self, Action, SA_RESTORER, bit};
+use host_sys::task::{self, CpuSet};
+use host_sys::{arena, fd, time};
+
+/// One host thread that can embody a vCPU.
+pub(crate) struct Thread {
+    engine: &'static KmlEngine,
+    /// The process it belongs to; null: the kernel process.
+    process: AtomicPtr<Process>,
+    pub(crate) pid: AtomicI32,
+    pub(crate) tid: AtomicI32,
+    cpu: u32,
+    timer: AtomicI32,
+    /// When its timer goes off (host's monotonic clock); `u64::MAX` = not.
+    armed_ns: AtomicU64,
+    block: AtomicPtr<Block>,
+    /// 1: waits in [`park`].
+    ready: AtomicU32,
+    /// Number of the owner of the vector state in this thread's registers.
+    pub(crate) owner: AtomicU64,
+}
+
+impl Thread {
+    pub(crate) fn new(engine: &'static KmlEngine, cpu: u32) -> Thread {
+        Thread {
+            engine,
+            process: AtomicPtr::new(core::ptr::null_mut()),
+            pid: AtomicI32::new(0),
+            tid: AtomicI32::new(0),
+            cpu,
+            timer: AtomicI32::new(-1),
+            armed_ns: AtomicU64::new(u64::MAX),
+            block: AtomicPtr::new(core::ptr::null_mut()),
+            ready: AtomicU32::new(0),
+            owner: AtomicU64::new(0),
+        }
+    }
+
+    /// The user process it belongs to.
+    pub(crate) fn process(&self) -> Option<&'static Process> {
+        // SAFETY: null, or made from a reference that lives for ever.
+        unsafe { self.process.load(Acquire).as_ref() }
+    }
+
+    /// Says which process it belongs to.
+    pub(crate) fn set_process(&self, p: &'static Process) {
+        self.process
+            .store(core::ptr::from_ref(p).cast_mut(), SeqCst);
+    }
+
+    /// Whether it has been set up.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(SeqCst) == 1
+    }
+
+    /// Notes that it is set up.
+    pub(crate) fn set_ready(&self) {
+        self.ready.store(1, SeqCst);
+    }
+
+    /// The block, once there is one.
+    pub(crate) fn block(&self) -> Option<&'static Block> {
+        // SAFETY: null, or a block, which lives for ever.
+        unsafe { self.block.load(Acquire).as_ref() }
+    }
+
+    /// Makes the block. `None`: no memory.
+    pub(crate) fn make_block(&'static self, cpu: &'static CpuBlock) -> Option<&'static Block> {
+        let layout = Layout::from_size_align(BLOCK_SIZE, BLOCK_SIZE).ok()?;
+        let p = arena::alloc(layout);
+        if p.is_null() {
+            return None;
+        }
+        let owner = core::ptr::from_ref(self).cast();
+        // SAFETY: a fresh block of memory that is never given back.
+        let b = unsafe {
+            p.write_bytes(0, BLOCK_SIZE);
+            Block::make(p.expose_provenance(), cpu, on_alarm, on_fault, owner)
+        };
+        self.block.store(core::ptr::from_ref(b).cast_mut(), SeqCst);
+        Some(b)
+    }
+
+    /// Sets this thread up to embody its vCPU.
+    pub(crate) fn settle(&'static self, b: &'static Block) -> host_sys::Result {
+        // SAFETY: the stack is in the block, which is this thread's.
+        unsafe { signal::set_altstack(b.at() + ALT_STACK, BLOCK_SIZE - ALT_STACK)? };
+        if let Some(c) = self.engine.host_cpu(self.cpu) {
+            task::set_affinity(0, &CpuSet::of(c as usize))?;
+        }
+        let tid = task::gettid();
+        let at = core::ptr::from_ref(self).expose_provenance();
+        self.timer
+            .store(time::timer_create(libc::SIGALRM, tid, at)?.0, Relaxed);
+        self.pid.store(task::getpid(), Relaxed);
+        self.tid.store(tid, SeqCst);
+        Ok(())
+    }
+
+    /// Sets the timer, if it would not go off early enough by itself. On this thread only.
+    pub(crate) fn arm(&self, host_ns: u64) {
+        if self.armed_ns.load(Relaxed) <= host_ns {
+            return;
+        }
+        self.armed_ns.store(host_ns, Relaxed);
+        let _ = time::timer_set(time::TimerId(self.timer.load(Relaxed)), Some(host_ns));
+    }
+
+    /// Waits until the new thread can be handed a vCPU. False: it could not be set up.
+    pub(crate) fn wait_ready(&self) -> bool {
+        loop {
+            match self.ready.load(SeqCst) {
+                0 => {
+                    let _ = time::futex_wait_shared(&self.ready, 0, Some(100_000_000));
+                }
+                n => return n == 1,
+            }
+        }
+    }
+
+    pub(crate) fn kick(&self) {
+        let (pid, tid) = (self.pid.load(SeqCst), self.tid.load(SeqCst));
+        if tid > 0 {
+            let _ = task::tgkill(pid, tid, crate::zygote::KICK);
+        }
+    }
+}
+
+/// The thread that a block belongs to.
+fn thread_of(b: &Block) -> &'static Thread {
+    // SAFETY: `make_block` wrote the address of one that lives for ever.
+    unsafe { &*b.owner.cast::<Thread>() }
+}
+
+/// First code of a user process's thread.
+pub(crate) extern "C" fn first(b: &'static Block) -> ! {
+    let t = thread_of(b);
+    let fine = t.settle(b).is_ok();
+    kml::set_gs_base(b.at() as u64);
+    if fine {
+        signal::set_mask(GUEST_MASK & !bit(libc::SIGALRM));
+    }
+    t.ready.store(if fine { 1 } else { 2 }, SeqCst);
+    time::futex_wake_shared(&t.ready);
+    park(b)
+}
+
+/// Waits until a vCPU is handed to this thread, and continues it.
+pub(crate) fn park(b: &'static Block) -> ! {
+    while b.go.swap(0, SeqCst) == 0 {
+        let _ = time::futex_wait_shared(&b.go, 0, None);
+    }
+    kml::continue_handed(b)
+}
+
+extern "C" fn hand_over(from: &'static Block, to: &'static Block) -> ! {
+    to.go.store(1, SeqCst);
+    time::futex_wake_shared(&to.go);
+    park(from)
+}
+
+impl KmlEngine {
+    /// Goes on in thread `to`, which waits; the running thread waits from now on.
+    pub(crate) fn hop(&'static self, cpu: &CpuBlock, to: &'static Thread) {
+        let v = &self.vcpus[cpu.id as usize];
+        let from = v.current();
+        if core::ptr::eq(from, to) {
+            return;
+        }
+        let (Some(f), Some(t)) = (from.block(), to.block()) else {
+            panic!("a vCPU's thread without a block");
+        };
+        v.set_current(to);
+        // SAFETY: this is thread `from`; `to` has been set up and waits.
+        unsafe { kml::hop(f, t, hand_over) };
+        let deadline = cpu.deadline.load(SeqCst);
+        if deadline != u64::MAX {
+            to.arm(self.host_ns(deadline));
+        }
+        if self.options.tick_ns > 0 {
+            to.arm(time::monotonic_ns() + self.options.tick_ns);
+        }
+    }
+
+    /// The host's time of a deadline of the machine's clock.
+    pub(crate) fn host_ns(&self, deadline: u64) -> u64 {
+        deadline
+            .saturating_add(self.clock_offset.load(Relaxed))
+            .min(u64::MAX - 1)
+    }
+}
+
+/// Signal context.
+fn on_alarm(b: &'static Block) {
+    let t = thread_of(b);
+    t.armed_ns.store(u64::MAX, Relaxed);
+    let engine = t.engine;
+    let Some(v) = engine.vcpus.get(t.cpu as usize) else {
+        return;
+    };
+    if !core::ptr::eq(v.current(), t) {
+        return;
+    }
+    let block = b.cpu;
+    let tick = engine.options.tick_ns;
+    if tick > 0 {
+        if block.mode.load(SeqCst) != mode::IDLE {
+            block.pending.fetch_or(IRQ_TIMER, SeqCst);
+        }
+        t.arm(time::monotonic_ns() + tick);
+    }
+    let deadline = block.deadline.load(SeqCst);
+    if deadline == u64::MAX {
+        return;
+    }
+    if time::monotonic_ns().wrapping_sub(engine.clock_offset.load(Relaxed)) >= deadline {
+        block.pending.fetch_or(IRQ_TIMER, SeqCst);
+    } else {
+        t.arm(engine.host_ns(deadline));
+    }
+}
+
+/// Signal context: kernel code has faulted in a user process.
+fn on_fault(b: &'static Block, signo: i32, rip: u64, addr: u64, sp: u64) -> ! {
+    let t = thread_of(b);
+    let base = on_fault as *const () as u64;
+    let mut line = Line::default();
+    line.text("lodger: kernel fault: signal ");
+    line.hex(signo as u64);
+    line.text(", address ");
+    line.hex(addr);
+    line.text(", instruction ");
+    line.hex(rip);
+    line.text(", a function of the image at ");
+    line.hex(base);
+    line.text("\n");
+    line.put();
+    if hal::mem::is_direct_map(sp as usize) {
+        let end = (sp & !(hal::cpu::KSTACK_SIZE as u64 - 1)) + hal::cpu::KSTACK_SIZE as u64;
+        let mut at = sp & !7;
+        let mut n = 0;
+        while at + 8 <= end && n < 40 {
+            let p: *const u64 = core::ptr::with_exposed_provenance(at as usize);
+            // SAFETY: within a kernel stack.
+            let w = unsafe { p.read() };
+            if w.abs_diff(base) < 64 << 20 {
+                line.hex(w);
+                line.text(" ");
+                n += 1;
+                if n % 8 == 0 {
+                    line.text("\n");
+                    line.put();
+                }
+            }
+            at += 8;
+        }
+        line.text("\n");
+        line.put();
+    }
+    let _ = t.cpu;
+    task::exit_group(PANIC_STATUS)
+}
+
+/// A line of text without memory.
+struct Line {
+    buf: [u8; 512],
+    len: usize,
+}
+
+impl Default for Line {
+    fn default() -> Line {
+        Line {
+            buf: [0; 512],
+            len: 0,
+        }
+    }
+}
+
+impl Line {
+    fn text(&mut self, s: &str) {
+        for b in s.bytes() {
+            if let Some(p) = self.buf.get_mut(self.len) {
+                *p = b;
+                self.len += 1;
+            }
+        }
+    }
+    fn hex(&mut self, v: u64) {
+        self.text("0x");
+        let digits = (64 - v.leading_zeros()).div_ceil(4).max(1);
+        for i in (0..digits).rev() {
+            let d = (v >> (4 * i)) as u8 & 15;
+            let c = if d < 10 { b'0' + d } else { b'a' + d - 10 };
+            self.text(core::str::from_utf8(&[c]).unwrap_or("?"));
+        }
+    }
+    fn put(&mut self) {
+        let _ = fd::write(2, &self.buf[..self.len]);
+        self.len = 0;
+    }
+}
+
+/// Installs the handler of a vCPU's threads for `signals` in this process.
+pub(crate) fn install(signals: &[i32]) -> host_sys::Result {
+    for &signo in signals {
+        let action = Action {
+            handler: kml::on_signal as *const () as usize,
+            flags: (libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART) as u64 | SA_RESTORER,
+            restorer: kml::restorer() as usize,
+            mask: u64::MAX,
+        };
+        // SAFETY: the handler does only what one may do.
+        unsafe { signal::set_action(signo, &action)? };
+    }
+    Ok(())
+}
+
+/// All signals of a user process.
+pub(crate) fn install_all() -> host_sys::Result {
+    install(&HANDLED)?;
+    install(&[libc::SIGALRM])
+}
