@@ -10,14 +10,15 @@ use crate::Ipc;
 use abi::io::EpollEvent;
 use abi::{Errno, Result};
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::format;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
+use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use sync::{Mutex, Once, SpinLock, WaitQueue, WakeCallback, level};
 use vfs::file::{Caller, ReleaseHook};
 use vfs::poll::Registration;
+use vfs::text::{Text, try_vec};
 use vfs::{File, FileOps, FileType, OpenFlags, PollEvents, PollTable};
 
 const EPOLLEXCLUSIVE: u32 = 1 << 28;
@@ -285,17 +286,14 @@ impl Epoll {
         }
         Ok(())
     }
-    fn nested(&self) -> Vec<Arc<Epoll>> {
+    fn nested(&self) -> Result<Vec<Arc<Epoll>>> {
         let files: Vec<Weak<File>> = {
             let items = self.items.lock();
             let nested = items.values().filter(|i| i.nested);
-            nested.map(|i| i.file.clone()).collect()
+            try_vec(nested.map(|i| i.file.clone()))?
         };
-        files
-            .iter()
-            .filter_map(Weak::upgrade)
-            .filter_map(|f| as_epoll(&f).and_then(|e| e.this.upgrade()))
-            .collect()
+        let open = files.iter().filter_map(Weak::upgrade);
+        try_vec(open.filter_map(|f| as_epoll(&f).and_then(|e| e.this.upgrade())))
     }
     fn depth_down(
         &self,
@@ -311,7 +309,7 @@ impl Epoll {
             return Ok(*d);
         }
         let mut depth = 1;
-        for e in self.nested() {
+        for e in self.nested()? {
             depth = depth.max(1 + e.depth_down(outer, seen, level + 1)?);
         }
         seen.insert(me, depth);
@@ -328,7 +326,7 @@ impl Epoll {
         let parents: Vec<Arc<Epoll>> = {
             let mut p = self.parents.lock();
             p.retain(|w| w.strong_count() > 0);
-            p.iter().filter_map(Weak::upgrade).collect()
+            try_vec(p.iter().filter_map(Weak::upgrade))?
         };
         let mut depth = 1;
         for p in parents {
@@ -441,16 +439,18 @@ fn pollable(file: &File) -> Result {
 impl ReleaseHook for Epoll {
     fn released(&self, file: *const File) {
         let addr = file as usize;
-        let gone: Vec<Arc<Item>> = {
-            let mut items = self.items.lock();
-            let keys: Vec<Key> = items
-                .range((addr, i32::MIN)..=(addr, i32::MAX))
-                .map(|(k, _)| *k)
-                .collect();
-            keys.iter().filter_map(|k| items.remove(k)).collect()
-        };
-        for item in &gone {
-            self.forget(item);
+        // One at a time: this must not fail for want of memory.
+        loop {
+            let gone = {
+                let mut items = self.items.lock();
+                let mut of_file = items.range((addr, i32::MIN)..=(addr, i32::MAX));
+                let key = of_file.next().map(|(k, _)| *k);
+                key.and_then(|k| items.remove(&k))
+            };
+            match gone {
+                Some(item) => self.forget(&item),
+                None => return,
+            }
         }
     }
 }
@@ -469,23 +469,22 @@ impl FileOps for Epoll {
             PollEvents::empty()
         }
     }
-    fn fdinfo(&self, _f: &File, out: &mut Vec<u8>) {
-        let items: Vec<Arc<Item>> = self.items.lock().values().cloned().collect();
-        for i in items {
+    fn fdinfo(&self, _f: &File, out: &mut Text) -> core::fmt::Result {
+        let items: Result<Vec<Arc<Item>>> = try_vec(self.items.lock().values().cloned());
+        for i in items.map_err(|_| core::fmt::Error)? {
             let (ino, dev) = match i.file.upgrade() {
                 Some(f) => (f.inode.ino(), f.inode.super_block().dev()),
                 None => continue,
             };
-            out.extend_from_slice(
-                format!(
-                    "tfd: {:8} events: {:8x} data: {:16x}  pos:0 ino:{ino:x} sdev:{dev:x}\n",
-                    i.key.1,
-                    i.events.load(Ordering::Relaxed),
-                    i.data.load(Ordering::Relaxed),
-                )
-                .as_bytes(),
-            );
+            writeln!(
+                out,
+                "tfd: {:8} events: {:8x} data: {:16x}  pos:0 ino:{ino:x} sdev:{dev:x}",
+                i.key.1,
+                i.events.load(Ordering::Relaxed),
+                i.data.load(Ordering::Relaxed),
+            )?;
         }
+        Ok(())
     }
     fn anon_name(&self) -> Option<Vec<u8>> {
         Some(b"anon_inode:[eventpoll]".to_vec())

@@ -2,14 +2,15 @@
 
 use crate::Ipc;
 use abi::{Errno, Result};
-use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering};
 use mm::io::{Sink, Source};
 use sync::WaitQueue;
 use vfs::file::Caller;
+use vfs::text::Text;
 use vfs::{File, FileOps, OpenFlags, PollEvents, PollTable};
 
 /// `EFD_SEMAPHORE`.
@@ -103,9 +104,9 @@ impl FileOps for EventFd {
         }
         ev
     }
-    fn fdinfo(&self, _f: &File, out: &mut Vec<u8>) {
+    fn fdinfo(&self, _f: &File, out: &mut Text) -> core::fmt::Result {
         let c = self.count.load(Ordering::Relaxed);
-        out.extend_from_slice(format!("eventfd-count: {c:16x}\n").as_bytes());
+        writeln!(out, "eventfd-count: {c:16x}")
     }
     fn anon_name(&self) -> Option<Vec<u8>> {
         Some(b"anon_inode:[eventfd]".to_vec())

@@ -3,15 +3,16 @@
 use crate::Ipc;
 use abi::{Errno, Result};
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::format;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
+use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use mm::io::Sink;
 use sync::{Mutex, SpinLock, WaitQueue, level};
 use vfs::file::Caller;
 use vfs::notify::{self, Watch, Watcher, event};
+use vfs::text::{Text, try_vec};
 use vfs::{File, FileOps, OpenFlags, Path, PollEvents, PollTable};
 
 /// All events that can be asked for.
@@ -296,17 +297,19 @@ impl FileOps for Inotify {
         cx.mm().ok_or(Errno::EFAULT)?.put(arg, &(bytes as i32))?;
         Ok(0)
     }
-    fn fdinfo(&self, _f: &File, out: &mut Vec<u8>) {
-        let list: Vec<(i32, u32, u64)> = {
+    fn fdinfo(&self, _f: &File, out: &mut Text) -> core::fmt::Result {
+        let list: Result<Vec<(i32, u32, u64)>> = {
             let inner = self.inner.lock();
             let each = inner.watches.iter();
-            each.map(|(wd, e)| (*wd, e.mask, e.watch.inode().ino()))
-                .collect()
+            try_vec(each.map(|(wd, e)| (*wd, e.mask, e.watch.inode().ino())))
         };
-        for (wd, mask, ino) in list {
-            let line = format!("inotify wd:{wd:x} ino:{ino:x} mask:{mask:x} ignored_mask:0\n");
-            out.extend_from_slice(line.as_bytes());
+        for (wd, mask, ino) in list.map_err(|_| core::fmt::Error)? {
+            writeln!(
+                out,
+                "inotify wd:{wd:x} ino:{ino:x} mask:{mask:x} ignored_mask:0"
+            )?;
         }
+        Ok(())
     }
     fn anon_name(&self) -> Option<Vec<u8>> {
         Some(b"anon_inode:inotify".to_vec())

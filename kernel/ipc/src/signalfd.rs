@@ -3,13 +3,14 @@
 use crate::Ipc;
 use abi::signal::{SIGKILL, SIGSTOP};
 use abi::{Errno, Result, SigInfo, SigSet};
-use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering};
 use mm::io::Sink;
 use vfs::file::{Caller, SignalSource};
+use vfs::text::Text;
 use vfs::{File, FileOps, OpenFlags, PollEvents, PollTable};
 
 /// Size of `struct signalfd_siginfo`.
@@ -132,8 +133,8 @@ impl FileOps for SignalFd {
             PollEvents::empty()
         }
     }
-    fn fdinfo(&self, _f: &File, out: &mut Vec<u8>) {
-        out.extend_from_slice(format!("sigmask:\t{:016x}\n", self.mask().0).as_bytes());
+    fn fdinfo(&self, _f: &File, out: &mut Text) -> core::fmt::Result {
+        writeln!(out, "sigmask:\t{:016x}", self.mask().0)
     }
     fn anon_name(&self) -> Option<Vec<u8>> {
         Some(b"anon_inode:[signalfd]".to_vec())

@@ -7,14 +7,15 @@
 use crate::Ipc;
 use abi::time::{Itimerspec, Timespec};
 use abi::{Errno, Result};
-use alloc::format;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
+use core::fmt::Write;
 use mm::io::Sink;
 use sync::timer::{TimerCallback, TimerId};
 use sync::{SpinLock, WaitQueue, level};
 use vfs::file::Caller;
+use vfs::text::Text;
 use vfs::{File, FileOps, OpenFlags, PollEvents, PollTable};
 
 const CLOCK_REALTIME: i32 = 0;
@@ -251,19 +252,17 @@ impl FileOps for TimerFd {
             PollEvents::empty()
         }
     }
-    fn fdinfo(&self, _f: &File, out: &mut Vec<u8>) {
+    fn fdinfo(&self, _f: &File, out: &mut Text) -> core::fmt::Result {
         let (ticks, flags) = {
             let t = self.0.inner.lock();
             (t.ticks, t.flags)
         };
         let s = self.get();
-        out.extend_from_slice(
-            format!(
-                "clockid: {}\nticks: {ticks}\nsettime flags: {flags:02o}\nit_value: ({}, {})\nit_interval: ({}, {})\n",
-                self.0.clock, s.value.sec, s.value.nsec, s.interval.sec, s.interval.nsec
-            )
-            .as_bytes(),
-        );
+        writeln!(
+            out,
+            "clockid: {}\nticks: {ticks}\nsettime flags: {flags:02o}\nit_value: ({}, {})\nit_interval: ({}, {})",
+            self.0.clock, s.value.sec, s.value.nsec, s.interval.sec, s.interval.nsec
+        )
     }
     fn anon_name(&self) -> Option<Vec<u8>> {
         Some(b"anon_inode:[timerfd]".to_vec())

@@ -132,3 +132,11 @@ pub fn put_at(dst: &mut dyn Sink, text: &[u8], offset: u64) -> Result<usize> {
         .min(text.len());
     dst.put(&text[start..])
 }
+
+/// `n` zero bytes, where a guest says how many. [`abi::Errno::ENOMEM`].
+pub fn try_zeroed(n: usize) -> abi::Result<alloc::vec::Vec<u8>> {
+    let mut v = alloc::vec::Vec::new();
+    v.try_reserve_exact(n).map_err(|_| abi::Errno::ENOMEM)?;
+    v.resize(n, 0);
+    Ok(v)
+}

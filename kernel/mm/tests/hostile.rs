@@ -97,14 +97,14 @@ proptest! {
                 }
                 22 => {
                     let child = mm.fork().unwrap();
-                    child.vmas(true);
+                    child.vmas(true).unwrap();
                     child.counts();
                 }
                 _ => drop(mm.clear(a, b as usize % 20_000)),
             }
         }
         check_tlb(&mm);
-        mm.vmas(true);
+        mm.vmas(true).unwrap();
         mm.release();
         prop_assert_eq!(mm.counts().page_tables, 0);
     }

@@ -323,7 +323,7 @@ fn run(ops: Vec<Op>) {
                 let r = mm.remap(addr(at), n * PAGE, m * PAGE, flags, addr(to), &LIMITS);
                 let overlap = at < to + m && to < at + n;
                 // One VMA must cover all: pages of the same kind, contiguous in their object.
-                let vmas = mm.vmas(false);
+                let vmas = mm.vmas(false).unwrap();
                 if overlap {
                     assert_eq!(r, Err(Errno::EINVAL));
                     continue;
@@ -462,6 +462,7 @@ fn run(ops: Vec<Op>) {
         check_tlb(mm);
         let total: u64 = mm
             .vmas(false)
+            .unwrap()
             .iter()
             .map(|v| (v.end - v.start) / PAGE)
             .sum();

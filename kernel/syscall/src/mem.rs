@@ -205,7 +205,7 @@ fn map_low(mm: &Mm, mut req: MapRequest, limits: &mm::aspace::MmLimits) -> Resul
     // Another thread may take the place; then look again.
     for _ in 0..16 {
         let mut at = LOW;
-        for v in mm.vmas(false) {
+        for v in mm.vmas(false)? {
             if v.end <= at {
                 continue;
             }
@@ -254,7 +254,7 @@ pub fn sys_mprotect(cx: &Ctx, addr: Ptr, len: u64, p: ProtArg) -> Result {
     let mut start = addr.0;
     if p.has(GROWS) {
         let v = mm
-            .vmas(false)
+            .vmas(false)?
             .into_iter()
             .find(|v| v.end > addr.0)
             .ok_or(Errno::ENOMEM)?;

@@ -350,9 +350,12 @@ fn mapped_writable(cx: &Ctx, inode: &MemInode) -> bool {
     cx.kernel().pids.processes().iter().any(|p| {
         let mm = p.any_thread().and_then(|t| t.mm());
         mm.is_some_and(|mm| {
-            mm.vmas(false).iter().any(|v| {
-                v.flags.contains(VmFlags::SHARED | VmFlags::MAYWRITE)
-                    && v.owner.as_ref().is_some_and(same)
+            // Without memory to look, it may be.
+            mm.vmas(false).map_or(true, |all| {
+                all.iter().any(|v| {
+                    v.flags.contains(VmFlags::SHARED | VmFlags::MAYWRITE)
+                        && v.owner.as_ref().is_some_and(same)
+                })
             })
         })
     })

@@ -70,7 +70,7 @@ pub fn sys_mbind(
     let end = addr.0.checked_add(len).ok_or(Errno::EINVAL)?;
     // The whole range must be mapped.
     let mut at = addr.0;
-    for v in mm(cx).vmas(false) {
+    for v in mm(cx).vmas(false)? {
         if v.end <= at {
             continue;
         }
@@ -108,7 +108,7 @@ pub fn sys_get_mempolicy(
     let mm = mm(cx);
     if flags & ADDR != 0 {
         if !mm
-            .vmas(false)
+            .vmas(false)?
             .iter()
             .any(|v| v.start <= addr.0 && addr.0 < v.end)
         {

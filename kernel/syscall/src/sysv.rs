@@ -6,7 +6,7 @@ use abi::sysv::*;
 use abi::time::Timespec;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
-use alloc::vec;
+
 use alloc::vec::Vec;
 use hal::Prot;
 use ipc::sysv::{self, Object, READ, Table, WRITE, msg, sem, shm};
@@ -112,7 +112,7 @@ pub fn sys_shmdt(cx: &Ctx, addr: Ptr) -> Result {
     let mm = mm(cx);
     let mut first: Option<Arc<File>> = None;
     let mut parts: Vec<(u64, u64)> = Vec::new();
-    for v in mm.vmas(false) {
+    for v in mm.vmas(false)? {
         let starts_here = v.start.checked_sub(v.offset) == Some(addr.0);
         let file = v.owner.and_then(|o| o.downcast::<File>().ok());
         let Some(file) = file.filter(|_| starts_here) else {
@@ -318,7 +318,7 @@ pub fn sys_msgsnd(cx: &Ctx, id: i32, buf: Ptr, size: u64, flags: i32) -> Result 
     if kind < 1 || id < 0 {
         return Err(Errno::EINVAL);
     }
-    let mut data = vec![0; n];
+    let mut data = ::mm::io::try_zeroed(n)?;
     mm.read(buf.0.checked_add(8).ok_or(Errno::EFAULT)?, &mut data)?;
     cx::ipc(cx)?.sysv.msgsnd(cx, id, kind, data, flags)
 }

@@ -2,12 +2,13 @@
 
 use crate::{Ctx, Process, signal};
 use abi::{Errno, Result};
-use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use core::fmt::Write;
 use vfs::file::{FileOps, OpenFlags};
 use vfs::poll::{PollEvents, PollTable};
+use vfs::text::Text;
 use vfs::{File, InodeRef};
 
 /// Behaviour of a pidfd: readable once the process has ended.
@@ -39,9 +40,9 @@ impl FileOps for PidFd {
             false => PollEvents::empty(),
         }
     }
-    fn fdinfo(&self, _f: &File, out: &mut Vec<u8>) {
+    fn fdinfo(&self, _f: &File, out: &mut Text) -> core::fmt::Result {
         let pid = self.pid().unwrap_or(-1);
-        out.extend_from_slice(format!("Pid:\t{pid}\nNSpid:\t{pid}\n").as_bytes());
+        write!(out, "Pid:\t{pid}\nNSpid:\t{pid}\n")
     }
     fn anon_name(&self) -> Option<Vec<u8>> {
         Some(b"anon_inode:[pidfd]".to_vec())

@@ -164,7 +164,9 @@ pub trait FileOps: Send + Sync {
         Ok(())
     }
     /// Text for /proc/PID/fdinfo behind the standard lines.
-    fn fdinfo(&self, _f: &File, _out: &mut alloc::vec::Vec<u8>) {}
+    fn fdinfo(&self, _f: &File, _out: &mut crate::text::Text) -> core::fmt::Result {
+        Ok(())
+    }
     /// Name for files without a path, as in /proc/PID/fd: `pipe:[123]`, `anon_inode:[eventfd]`.
     fn anon_name(&self) -> Option<alloc::vec::Vec<u8>> {
         None

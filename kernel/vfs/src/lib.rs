@@ -50,6 +50,7 @@ pub mod pseudo;
 pub mod rw;
 pub mod shared;
 pub mod state;
+pub mod text;
 mod walk;
 pub mod xattr;
 

@@ -6,6 +6,7 @@
 use crate::file::File;
 use crate::inode::Inode;
 use crate::shared::Shared;
+use crate::text::try_vec;
 use abi::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -364,11 +365,11 @@ pub struct LockInfo {
     pub ino: u64,
 }
 
-/// Lines of /proc/locks.
-pub fn list(shared: &Shared) -> Vec<LockInfo> {
+/// Lines of /proc/locks. [`Errno::ENOMEM`].
+pub fn list(shared: &Shared) -> Result<Vec<LockInfo>> {
     let inodes: Vec<Arc<dyn Inode>> = {
         let list = shared.lock_table.inodes.lock();
-        list.iter().filter_map(Weak::upgrade).collect()
+        try_vec(list.iter().filter_map(Weak::upgrade))?
     };
     let mut out = Vec::new();
     for inode in inodes {
@@ -376,7 +377,8 @@ pub fn list(shared: &Shared) -> Vec<LockInfo> {
             continue;
         };
         let dev = inode.attr().map_or(0, |a| a.dev);
-        let held = rare.locks.held.lock().clone();
+        let held = try_vec(rare.locks.held.lock().iter().cloned())?;
+        out.try_reserve(held.len()).map_err(|_| Errno::ENOMEM)?;
         out.extend(held.iter().map(|h| LockInfo {
             class: match h.class {
                 Class::Posix => "POSIX",
@@ -388,7 +390,7 @@ pub fn list(shared: &Shared) -> Vec<LockInfo> {
             ino: inode.ino(),
         }));
     }
-    out
+    Ok(out)
 }
 
 #[cfg(test)]

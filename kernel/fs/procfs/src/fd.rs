@@ -7,9 +7,11 @@ use abi::{Errno, Result};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt::Write;
 use vfs::file::{Caller, OpenFlags};
 use vfs::inode::{FileType, MagicLink};
 use vfs::pseudo::Node;
+use vfs::text::Text;
 use vfs::{FdTable, File};
 
 /// Kind bits of inode numbers of descriptors: links, then infos.
@@ -158,13 +160,14 @@ impl Node for Descriptor {
         }
         let pos = if f.ops.seekable() { *f.pos.lock() } else { 0 };
         let mnt = f.path.as_ref().map_or(0, |p| p.mnt.id());
-        let mut text = format!(
+        let mut text = Text::default();
+        let _ = write!(
+            text,
             "pos:\t{pos}\nflags:\t0{:o}\nmnt_id:\t{mnt}\nino:\t{}\n",
             flags.bits(),
             f.inode.ino()
-        )
-        .into_bytes();
-        f.ops.fdinfo(&f, &mut text);
-        Ok(text)
+        );
+        let _ = f.ops.fdinfo(&f, &mut text);
+        text.finish()
     }
 }

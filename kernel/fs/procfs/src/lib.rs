@@ -170,6 +170,9 @@ impl Node for MachineFile {
     }
     fn read(&self, _cx: &dyn Caller) -> Result<Vec<u8>> {
         let row = machine::ROWS.get(self.index).ok_or(Errno::ENOENT)?;
+        if row.0 == machine::LOCKS {
+            return machine::locks(self.kernel);
+        }
         Ok((row.1)(self.kernel))
     }
 }

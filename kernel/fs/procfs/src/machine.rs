@@ -1,17 +1,22 @@
 //! Files about the whole machine: /proc/meminfo, /proc/stat and the like; proc(5).
 
+use abi::Result;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use core::sync::atomic::Ordering::Relaxed;
 use task::Kernel;
+use vfs::text::Text;
 
 /// A file of /proc: name, text.
 pub(crate) type Row = (&'static str, fn(&Kernel) -> Vec<u8>);
 
 /// Takes letters that make the kernel do something; see [`sysrq`].
 pub(crate) const SYSRQ: &str = "sysrq-trigger";
+
+/// May be very long; see [`locks`].
+pub(crate) const LOCKS: &str = "locks";
 
 /// A letter written to /proc/sysrq-trigger, which only root may open: `c` crashes
 /// the machine, to see what is left of it; `s` writes everything back. Others do nothing.
@@ -36,7 +41,7 @@ pub(crate) const ROWS: &[Row] = &[
     ("filesystems", filesystems),
     ("interrupts", interrupts),
     ("loadavg", loadavg),
-    ("locks", locks),
+    (LOCKS, |_| Vec::new()),
     ("meminfo", meminfo),
     ("misc", |_| Vec::new()),
     ("modules", |_| Vec::new()),
@@ -88,9 +93,9 @@ fn interrupts(k: &Kernel) -> Vec<u8> {
     s.into_bytes()
 }
 
-fn locks(k: &Kernel) -> Vec<u8> {
-    let mut s = String::new();
-    for (i, l) in vfs::locks::list(k.mounts().shared()).iter().enumerate() {
+pub(crate) fn locks(k: &Kernel) -> Result<Vec<u8>> {
+    let mut s = Text::default();
+    for (i, l) in vfs::locks::list(k.mounts().shared())?.iter().enumerate() {
         let kind = match l.lock.kind {
             vfs::locks::LockKind::Read => "READ",
             _ => "WRITE",
@@ -110,7 +115,7 @@ fn locks(k: &Kernel) -> Vec<u8> {
             end => writeln!(s, "{end}"),
         };
     }
-    s.into_bytes()
+    s.finish()
 }
 
 /// Runnable threads and all threads.

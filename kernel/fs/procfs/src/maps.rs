@@ -3,13 +3,14 @@
 use crate::pid::visible_name;
 use crate::who::Who;
 use abi::{Errno, Result};
-use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt::{self, Write};
 use hal::Prot;
 use mm::Mm;
 use mm::aspace::{VmFlags, VmaInfo};
 use vfs::File;
+use vfs::text::Text;
 
 fn space(who: &Who) -> Result<Option<Arc<Mm>>> {
     who.current_may_look()?;
@@ -17,7 +18,7 @@ fn space(who: &Who) -> Result<Option<Arc<Mm>>> {
 }
 
 /// One line of maps, as proc_pid_maps(5) lays it out.
-fn line(v: &VmaInfo, out: &mut Vec<u8>) {
+fn line(v: &VmaInfo, out: &mut Text) -> fmt::Result {
     let bit = |p: Prot, c: char| if v.prot.contains(p) { c } else { '-' };
     let share = if v.flags.contains(VmFlags::SHARED) {
         's'
@@ -29,7 +30,9 @@ fn line(v: &VmaInfo, out: &mut Vec<u8>) {
         Some(Ok(a)) => (a.dev, a.ino),
         _ => (0, 0),
     };
-    let head = format!(
+    let start = out.len();
+    write!(
+        out,
         "{:08x}-{:08x} {}{}{}{share} {:08x} {:02x}:{:02x} {ino} ",
         v.start,
         v.end,
@@ -39,7 +42,7 @@ fn line(v: &VmaInfo, out: &mut Vec<u8>) {
         v.offset,
         abi::stat::major(dev),
         abi::stat::minor(dev),
-    );
+    )?;
     let name = match (&file, v.name) {
         (_, Some(n)) => n.as_bytes().to_vec(),
         (Some(f), None) => match &f.path {
@@ -48,31 +51,32 @@ fn line(v: &VmaInfo, out: &mut Vec<u8>) {
         },
         (None, None) => Vec::new(),
     };
-    let start = out.len();
-    out.extend_from_slice(head.as_bytes());
     if !name.is_empty() {
         // The name starts in column 73.
-        while out.len() - start < 73 {
-            out.push(b' ');
-        }
-        for b in name {
-            match b {
-                b'\n' => out.extend_from_slice(b"\\012"),
-                _ => out.push(b),
+        out.pad(start + 73, b' ')?;
+        for part in name.split_inclusive(|b| *b == b'\n') {
+            match part.split_last() {
+                Some((b'\n', line)) => {
+                    out.bytes(line)?;
+                    out.bytes(b"\\012")?;
+                }
+                _ => out.bytes(part)?,
             }
         }
     }
-    out.push(b'\n');
+    out.bytes(b"\n")
 }
 
 pub(crate) fn maps(who: &Who) -> Result<Vec<u8>> {
-    let mut out = Vec::new();
+    let mut out = Text::default();
     if let Some(mm) = space(who)? {
-        for v in mm.vmas(false) {
-            line(&v, &mut out);
+        for v in mm.vmas(false)? {
+            if line(&v, &mut out).is_err() {
+                break;
+            }
         }
     }
-    Ok(out)
+    out.finish()
 }
 
 /// Sizes of one VMA, or of several added up, in KiB.
@@ -98,7 +102,7 @@ impl Sizes {
         self.locked |= v.flags.contains(VmFlags::LOCKED);
     }
     /// The rows; which of them only rollup or only smaps has is the caller's.
-    fn rows(&self, out: &mut Vec<u8>) {
+    fn rows(&self, out: &mut Text) -> fmt::Result {
         let clean = self.rss.saturating_sub(self.dirty);
         let (sc, sd, pc, pd) = if self.shared {
             (clean, self.dirty, 0, 0)
@@ -126,18 +130,25 @@ impl Sizes {
             ("Locked", if self.locked { self.rss } else { 0 }),
         ];
         for (name, kib) in rows {
-            let label = format!("{name}:");
-            out.extend_from_slice(format!("{label:<16} {kib:>7} kB\n").as_bytes());
+            row(name, *kib, out)?;
         }
+        Ok(())
     }
 }
 
-fn flag_words(v: &VmaInfo) -> Vec<u8> {
-    let mut s = Vec::from(&b"VmFlags:"[..]);
+fn row(name: &str, kib: u64, out: &mut Text) -> fmt::Result {
+    let start = out.len();
+    write!(out, "{name}:")?;
+    out.pad(start + 16, b' ')?;
+    writeln!(out, " {kib:>7} kB")
+}
+
+fn flag_words(v: &VmaInfo, out: &mut Text) -> fmt::Result {
+    let _ = out.write_str("VmFlags:");
+    // A failure shows in the end.
     let mut add = |on: bool, word: &str| {
         if on {
-            s.push(b' ');
-            s.extend_from_slice(word.as_bytes());
+            let _ = write!(out, " {word}");
         }
     };
     add(v.prot.contains(Prot::READ), "rd");
@@ -153,33 +164,37 @@ fn flag_words(v: &VmaInfo) -> Vec<u8> {
     add(v.flags.contains(VmFlags::WIPEONFORK), "wf");
     add(v.flags.contains(VmFlags::DONTDUMP), "dd");
     add(v.flags.contains(VmFlags::NORESERVE), "nr");
-    s.extend_from_slice(b" \n");
-    s
+    out.write_str(" \n")
+}
+
+/// What smaps has for one VMA.
+fn block(v: &VmaInfo, out: &mut Text) -> fmt::Result {
+    line(v, out)?;
+    let mut s = Sizes::default();
+    s.add(v);
+    for (name, kib) in [("Size", s.size), ("KernelPageSize", 4), ("MMUPageSize", 4)] {
+        row(name, kib, out)?;
+    }
+    s.rows(out)?;
+    out.write_str("THPeligible:           0\n")?;
+    flag_words(v, out)
 }
 
 pub(crate) fn smaps(who: &Who) -> Result<Vec<u8>> {
-    let mut out = Vec::new();
-    let Some(mm) = space(who)? else {
-        return Ok(out);
-    };
-    for v in mm.vmas(true) {
-        line(&v, &mut out);
-        let mut s = Sizes::default();
-        s.add(&v);
-        for (name, kib) in [("Size", s.size), ("KernelPageSize", 4), ("MMUPageSize", 4)] {
-            let label = format!("{name}:");
-            out.extend_from_slice(format!("{label:<16} {kib:>7} kB\n").as_bytes());
+    let mut out = Text::default();
+    if let Some(mm) = space(who)? {
+        for v in mm.vmas(true)? {
+            if block(&v, &mut out).is_err() {
+                break;
+            }
         }
-        s.rows(&mut out);
-        out.extend_from_slice(b"THPeligible:           0\n");
-        out.extend_from_slice(&flag_words(&v));
     }
-    Ok(out)
+    out.finish()
 }
 
 pub(crate) fn smaps_rollup(who: &Who) -> Result<Vec<u8>> {
     let mm = space(who)?.ok_or(Errno::ESRCH)?;
-    let vmas = mm.vmas(true);
+    let vmas = mm.vmas(true)?;
     let mut s = Sizes::default();
     for v in &vmas {
         s.add(v);
@@ -187,11 +202,10 @@ pub(crate) fn smaps_rollup(who: &Who) -> Result<Vec<u8>> {
     s.shared = false;
     let start = vmas.first().map_or(0, |v| v.start);
     let end = vmas.last().map_or(0, |v| v.end);
-    let mut out = format!("{start:08x}-{end:08x} ---p 00000000 00:00 0 ").into_bytes();
-    while out.len() < 73 {
-        out.push(b' ');
-    }
-    out.extend_from_slice(b"[rollup]\n");
-    s.rows(&mut out);
-    Ok(out)
+    let mut out = Text::default();
+    let _ = write!(out, "{start:08x}-{end:08x} ---p 00000000 00:00 0 ");
+    let _ = out.pad(73, b' ');
+    let _ = out.write_str("[rollup]\n");
+    let _ = s.rows(&mut out);
+    out.finish()
 }

@@ -17,6 +17,7 @@ use task::{Process, Session, Task};
 use vfs::cred::cap;
 use vfs::file::Caller;
 use vfs::mount::{MountFlags, MountInfo};
+use vfs::text::Text;
 
 /// Longest command line or environment shown, in bytes.
 const TEXT_MAX: u64 = 256 << 10;
@@ -225,11 +226,11 @@ pub(crate) fn status(who: &Who) -> Result<Vec<u8>> {
         memory_rows(&mm, &mut r);
     }
     let (ignored, caught) = p.sighand().sets();
-    let queued = p.rlimit(raw::RLIMIT_SIGPENDING).cur;
+    let limit = p.rlimit(raw::RLIMIT_SIGPENDING).cur;
     let set = |v: SigSet| format!("{:016x}", v.0);
     let _ = write!(
         r,
-        "Threads:\t{}\nSigQ:\t0/{queued}\nSigPnd:\t{}\nShdPnd:\t{}\nSigBlk:\t{}\nSigIgn:\t{}\nSigCgt:\t{}\n",
+        "Threads:\t{}\nSigQ:\t0/{limit}\nSigPnd:\t{}\nShdPnd:\t{}\nSigBlk:\t{}\nSigIgn:\t{}\nSigCgt:\t{}\n",
         p.thread_count().max(1),
         set(t.pending()),
         set(p.shared_pending()),
@@ -327,12 +328,12 @@ pub(crate) fn set_comm(who: &Who, _cx: &dyn Caller, data: &[u8]) -> Result {
 }
 
 /// Bytes `[start, end)` of the process's memory, as far as they can be read.
-fn memory(mm: &Mm, start: u64, end: u64) -> Vec<u8> {
+fn memory(mm: &Mm, start: u64, end: u64) -> Result<Vec<u8>> {
     let len = end.saturating_sub(start).min(TEXT_MAX);
-    let mut v = alloc::vec![0; len as usize];
+    let mut v = mm::io::try_zeroed(len as usize)?;
     let n = mm.read_partial(start, &mut v, true);
     v.truncate(n);
-    v
+    Ok(v)
 }
 
 pub(crate) fn cmdline(who: &Who) -> Result<Vec<u8>> {
@@ -340,10 +341,10 @@ pub(crate) fn cmdline(who: &Who) -> Result<Vec<u8>> {
         return Ok(Vec::new());
     };
     let l = mm.layout();
-    let mut v = memory(&mm, l.arg_start, l.arg_end);
+    let mut v = memory(&mm, l.arg_start, l.arg_end)?;
     // A program that overwrote the end of its arguments (setproctitle) goes on into its environment.
     if v.last().is_some_and(|&b| b != 0) {
-        let mut more = memory(&mm, l.arg_start, l.env_end);
+        let mut more = memory(&mm, l.arg_start, l.env_end)?;
         if let Some(n) = more.iter().position(|&b| b == 0) {
             more.truncate(n);
         }
@@ -359,7 +360,7 @@ pub(crate) fn environ(who: &Who) -> Result<Vec<u8>> {
         return Ok(Vec::new());
     };
     let l = mm.layout();
-    Ok(memory(&mm, l.env_start, l.env_end))
+    memory(&mm, l.env_start, l.env_end)
 }
 
 pub(crate) fn auxv(who: &Who) -> Result<Vec<u8>> {
@@ -435,14 +436,20 @@ pub(crate) fn limits(who: &Who) -> Result<Vec<u8>> {
 }
 
 /// A word of mounts: blanks and backslashes as octal escapes, fstab(5).
-fn escaped(word: &[u8], out: &mut Vec<u8>) {
+fn escaped(word: &[u8], out: &mut Text) {
     for &b in word {
-        match b {
-            b' ' | b'\t' | b'\n' | b'\\' | b'#' => {
-                out.extend_from_slice(format!("\\{b:03o}").as_bytes())
-            }
-            _ => out.push(b),
-        }
+        let _ = match b {
+            b' ' | b'\t' | b'\n' | b'\\' | b'#' => write!(out, "\\{b:03o}"),
+            _ => out.bytes(&[b]),
+        };
+    }
+}
+
+fn source(m: &MountInfo) -> &[u8] {
+    if m.source.is_empty() {
+        b"none"
+    } else {
+        &m.source
     }
 }
 
@@ -472,75 +479,54 @@ fn flag_words(flags: MountFlags) -> String {
     s
 }
 
-fn options(m: &MountInfo, out: &mut Vec<u8>) {
+fn options(m: &MountInfo, out: &mut Text) {
     if !m.options.is_empty() {
-        out.push(b',');
-        out.extend_from_slice(m.options.strip_prefix(b",").unwrap_or(&m.options));
+        let _ = out.bytes(b",");
+        let _ = out.bytes(m.options.strip_prefix(b",").unwrap_or(&m.options));
     }
 }
 
 pub(crate) fn mounts(who: &Who) -> Result<Vec<u8>> {
-    let mut s = Vec::new();
+    let mut s = Text::default();
     for m in mount_list(who)? {
-        escaped(
-            if m.source.is_empty() {
-                b"none"
-            } else {
-                &m.source
-            },
-            &mut s,
-        );
-        s.push(b' ');
+        escaped(source(&m), &mut s);
+        let _ = s.bytes(b" ");
         escaped(&m.target, &mut s);
-        s.extend_from_slice(format!(" {} {}", m.fs_type, flag_words(m.flags)).as_bytes());
+        let _ = write!(s, " {} {}", m.fs_type, flag_words(m.flags));
         options(&m, &mut s);
-        s.extend_from_slice(b" 0 0\n");
+        let _ = s.bytes(b" 0 0\n");
     }
-    Ok(s)
+    s.finish()
 }
 
 pub(crate) fn mountinfo(who: &Who) -> Result<Vec<u8>> {
-    let mut s = Vec::new();
+    let mut s = Text::default();
     for m in mount_list(who)? {
-        let dev = format!("{}:{}", abi::stat::major(m.dev), abi::stat::minor(m.dev));
-        s.extend_from_slice(format!("{} {} {dev} ", m.id, m.parent_id).as_bytes());
+        let (major, minor) = (abi::stat::major(m.dev), abi::stat::minor(m.dev));
+        let _ = write!(s, "{} {} {major}:{minor} ", m.id, m.parent_id);
         escaped(&m.root, &mut s);
-        s.push(b' ');
+        let _ = s.bytes(b" ");
         escaped(&m.target, &mut s);
-        s.extend_from_slice(format!(" {} - {} ", flag_words(m.flags), m.fs_type).as_bytes());
-        escaped(
-            if m.source.is_empty() {
-                b"none"
-            } else {
-                &m.source
-            },
-            &mut s,
-        );
+        let _ = write!(s, " {} - {} ", flag_words(m.flags), m.fs_type);
+        escaped(source(&m), &mut s);
         let ro = m.flags.contains(MountFlags::RDONLY);
-        s.extend_from_slice(if ro { b" ro" } else { b" rw" });
+        let _ = s.bytes(if ro { b" ro" } else { b" rw" });
         options(&m, &mut s);
-        s.push(b'\n');
+        let _ = s.bytes(b"\n");
     }
-    Ok(s)
+    s.finish()
 }
 
 pub(crate) fn mountstats(who: &Who) -> Result<Vec<u8>> {
-    let mut s = Vec::new();
+    let mut s = Text::default();
     for m in mount_list(who)? {
-        s.extend_from_slice(b"device ");
-        escaped(
-            if m.source.is_empty() {
-                b"none"
-            } else {
-                &m.source
-            },
-            &mut s,
-        );
-        s.extend_from_slice(b" mounted on ");
+        let _ = s.bytes(b"device ");
+        escaped(source(&m), &mut s);
+        let _ = s.bytes(b" mounted on ");
         escaped(&m.target, &mut s);
-        s.extend_from_slice(format!(" with fstype {}\n", m.fs_type).as_bytes());
+        let _ = writeln!(s, " with fstype {}", m.fs_type);
     }
-    Ok(s)
+    s.finish()
 }
 
 pub(crate) fn oom_score(who: &Who) -> Result<Vec<u8>> {
@@ -629,8 +615,8 @@ mod tests {
 
     #[test]
     fn blanks_in_mounts_are_escaped() {
-        let mut v = Vec::new();
+        let mut v = Text::default();
         escaped(b"/a b\\c", &mut v);
-        assert_eq!(v, b"/a\\040b\\134c");
+        assert_eq!(v.finish().unwrap(), b"/a\\040b\\134c");
     }
 }

@@ -17,6 +17,7 @@ use vfs::file::{Caller, FileOps, OpenFlags};
 use vfs::generic::{DirFile, FileData, RegularFile};
 use vfs::inode::{Attr, InodeRef, NewNode, SetAttr, TimeNs, relatime};
 use vfs::state::InodeState;
+use vfs::text::try_vec;
 use vfs::{FileType, Inode, SuperBlock};
 
 /// Most bytes of names and values of extended attributes of one inode.
@@ -496,7 +497,7 @@ impl Inode for TmpInode {
     }
     fn list_xattr(&self) -> Result<Vec<Vec<u8>>> {
         Ok(match self.rare.get() {
-            Some(r) => r.xattrs.lock().keys().cloned().collect(),
+            Some(r) => try_vec(r.xattrs.lock().keys().cloned())?,
             None => Vec::new(),
         })
     }

@@ -261,7 +261,7 @@ impl Mm {
         if n > MINCORE_MAX || start < end && !vmas.covers(start, end) {
             return Err(Errno::ENOMEM);
         }
-        let mut out = alloc::vec![0u8; n as usize];
+        let mut out = crate::io::try_zeroed(n as usize)?;
         for v in vmas.overlapping(start, end) {
             let (a, b) = (v.start.max(start), v.end.min(end));
             if let Some(f) = v.show.file() {
@@ -328,18 +328,21 @@ impl Mm {
 
     /// Brings in what is locked, writable private pages as our own.
     fn populate_locked(&self, start: u64, end: u64) {
-        let parts: Vec<(u64, u64, bool)> = {
-            let vmas = self.vmas.read();
-            vmas.overlapping(start, end)
-                .filter(|v| !v.prot.is_empty() && v.flags.contains(VmFlags::LOCKED))
-                .map(|v| {
+        // One at a time, looked for anew: they may change meanwhile, and be very many.
+        let mut at = start;
+        while at < end {
+            let next = {
+                let vmas = self.vmas.read();
+                let mut locked = (vmas.overlapping(at, end))
+                    .filter(|v| !v.prot.is_empty() && v.flags.contains(VmFlags::LOCKED));
+                locked.next().map(|v| {
                     let write = v.prot.contains(Prot::WRITE) && !v.is_shared();
-                    (v.start.max(start), v.end.min(end), write)
+                    (v.start.max(at), v.end.min(end), write)
                 })
-                .collect()
-        };
-        for (a, b, write) in parts {
+            };
+            let Some((a, b, write)) = next else { return };
             self.populate(a, b, write);
+            at = b;
         }
     }
 

@@ -3,13 +3,14 @@
 use super::pt::{Owner, rights};
 use super::vma::Show;
 use super::{Mm, MmCounts, PAGE, VmaInfo};
+use abi::{Errno, Result};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use hal::{Pfn, Prot};
 
 impl Mm {
     /// All VMAs, ascending. `pages`: count resident pages too.
-    pub fn vmas(&self, pages: bool) -> Vec<VmaInfo> {
+    pub fn vmas(&self, pages: bool) -> Result<Vec<VmaInfo>> {
         let vmas = self.vmas.read();
         let mut out = Vec::new();
         for v in vmas.iter() {
@@ -21,9 +22,7 @@ impl Mm {
                 });
             }
             let file = v.show.file();
-            if out.try_reserve(1).is_err() {
-                break;
-            }
+            out.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
             out.push(VmaInfo {
                 start: v.start,
                 end: v.end,
@@ -36,7 +35,7 @@ impl Mm {
                 dirty_pages: dirty,
             });
         }
-        out
+        Ok(out)
     }
 
     /// Counts.

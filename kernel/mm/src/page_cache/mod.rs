@@ -29,7 +29,7 @@ use crate::frame::{Gathered, Kind};
 use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
+use core::ops::Bound::{Excluded, Unbounded};
 use core::sync::atomic::{AtomicU64, Ordering};
 use hal::{PAGE_SHIFT, PAGE_SIZE};
 use pages::Pages;
@@ -172,16 +172,33 @@ impl PageCache {
         drop(gone);
     }
     /// Address spaces that map the file.
-    fn mappers(&self) -> Vec<Arc<Mm>> {
-        let weak: Vec<Weak<Mm>> = self.maps.lock().values().map(|e| e.0.clone()).collect();
-        weak.iter().filter_map(Weak::upgrade).collect()
+    /// Those that begin to map it meanwhile may be passed over. Needs no memory, so it cannot fail.
+    fn each_mapper(&self, mut f: impl FnMut(&Mm)) {
+        const BATCH: usize = 16;
+        let mut from = None;
+        loop {
+            let mut batch = [const { None }; BATCH];
+            {
+                let maps = self.maps.lock();
+                let rest = (from.map_or(Unbounded, Excluded), Unbounded);
+                for (slot, (id, e)) in batch.iter_mut().zip(maps.range(rest)) {
+                    *slot = Some(e.0.clone());
+                    from = Some(*id);
+                }
+            }
+            let more = batch.iter().all(Option::is_some);
+            for mm in batch.iter().flatten().filter_map(Weak::upgrade) {
+                f(&mm);
+            }
+            if !more {
+                return;
+            }
+        }
     }
     /// Takes the pages `[first, end)` out of all address spaces. `private`: their private copies too.
     /// `wait`: for address spaces that are being changed; else they are passed over.
     fn unmap(&self, first: u64, end: u64, private: bool, wait: bool) {
-        for mm in self.mappers() {
-            mm.unmap_pages(self.id(), first, end, private, wait);
-        }
+        self.each_mapper(|mm| mm.unmap_pages(self.id(), first, end, private, wait));
     }
     /// Takes the pages `[first, end)` out of the cache and out of all address spaces.
     fn drop_pages(&self, first: u64, end: u64, private: bool, clean: bool) {

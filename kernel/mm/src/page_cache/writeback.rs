@@ -63,9 +63,7 @@ impl PageCache {
             };
             let (lo, hi) = (lo.0, hi.0 + 1);
             // Writes from here on make the page dirty again, so what is read now is not lost.
-            for mm in self.mappers() {
-                mm.protect_pages(self.id(), lo, hi);
-            }
+            self.each_mapper(|mm| mm.protect_pages(self.id(), lo, hi));
             let size = self.size();
             for (i, p) in &batch {
                 let pos = i << PAGE_SHIFT;
