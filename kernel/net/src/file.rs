@@ -74,6 +74,7 @@ pub fn as_socket(f: &File) -> Option<&dyn Socket> {
 
 fn wrap(ns: &Arc<NetNs>, cx: &dyn Caller, socket: Arc<dyn Socket>, flags: OpenFlags) -> Arc<File> {
     let inode = ns.anon.socket_inode(cx);
+    socket.opened(inode.ino());
     let ops = Arc::new(SocketFile {
         socket,
         ns: ns.clone(),

@@ -50,6 +50,16 @@ impl SockKind {
             _ => return None,
         })
     }
+    /// Its number.
+    pub fn to_raw(self) -> u32 {
+        match self {
+            SockKind::Stream => 1,
+            SockKind::Dgram => 2,
+            SockKind::Raw => 3,
+            SockKind::Rdm => 4,
+            SockKind::SeqPacket => 5,
+        }
+    }
 }
 
 /// Who calls, and how it walks paths (`None`: it cannot; only pathname sockets need it).
@@ -140,6 +150,8 @@ pub trait Socket: Send + Sync {
     fn raises_sigpipe(&self) -> bool;
     /// A descriptor was closed; others may still exist.
     fn descriptor_closed(&self) {}
+    /// It has become an open file, whose inode has this number.
+    fn opened(&self, _ino: u64) {}
     /// The last reference to the open file is gone.
     fn close(&self);
 }

@@ -1,4 +1,5 @@
-//! /proc/PID/net: the tables that network tools read. There are no network devices, so they are empty.
+//! /proc/PID/net: the tables that network tools read. There are no network devices, so all but
+//! that of unix sockets are empty.
 
 use crate::Entry;
 use crate::who::{self, Who};
@@ -29,6 +30,7 @@ const ROWS: &[(&str, &[u8])] = &[
         "tcp",
         b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n",
     ),
+    ("unix", b""),
     (
         "udp",
         b"   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n",
@@ -92,6 +94,18 @@ impl Node for Table {
         self.ino
     }
     fn read(&self, _cx: &dyn Caller) -> Result<Vec<u8>> {
-        Ok(ROWS.get(self.index).ok_or(Errno::ENOENT)?.1.to_vec())
+        let row = ROWS.get(self.index).ok_or(Errno::ENOENT)?;
+        if row.0 == "unix" {
+            return unix();
+        }
+        Ok(row.1.to_vec())
+    }
+}
+
+fn unix() -> Result<Vec<u8>> {
+    let slot = task::current().kernel.slots.net.get().cloned();
+    match slot.and_then(|s| s.downcast::<net::NetNs>().ok()) {
+        Some(ns) => ns.unix.table(),
+        None => Err(Errno::ENOENT),
     }
 }

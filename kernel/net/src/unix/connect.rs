@@ -269,6 +269,7 @@ impl UnixSocket {
         if phase == Phase::Closed {
             return;
         }
+        self.ns.unix.all.lock().remove(&self.number);
         // A connection shares its name with the listener, which owns it.
         if let Some(b) = binding
             && core::ptr::eq(b.socket.as_ptr(), self)

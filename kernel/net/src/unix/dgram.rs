@@ -2,7 +2,7 @@
 
 use super::addr;
 use super::inflight::Rights;
-use super::queue::{Charge, Message, OVERHEAD};
+use super::queue::{Charge, Message, dgram_cost};
 use super::stream::message_cred;
 use super::{Phase, RCV, SEND, UnixSocket};
 use crate::options::SO_PASSCRED;
@@ -77,7 +77,7 @@ impl UnixSocket {
             rights,
             cred,
             from: self.name_arc(),
-            _charge: Some(Charge::new(&self.account, len + OVERHEAD, limit / 4)),
+            _charge: Charge::new(&self.account, dgram_cost(len), limit / 4),
         });
         loop {
             if self.is_shut(SEND) {

@@ -4,7 +4,7 @@
 //! - [`queue`]: receive queues. [`inflight`]: descriptors on their way, and the
 //!   collection of sockets that only reach each other.
 //! - [`connect`]: bind, listen, connect, accept, shutdown, close.
-//! - [`stream`], [`dgram`]: moving data.
+//! - [`stream`], [`dgram`]: moving data. [`table`]: /proc/net/unix.
 //!
 //! A [`UnixSocket`] knows its peer by reference; the receiver's queue is the only
 //! buffer. No two sockets are locked at once: each step locks one, and what the
@@ -17,6 +17,7 @@ pub mod inflight;
 mod options;
 mod queue;
 mod stream;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -31,7 +32,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicI32, AtomicU8, AtomicU16, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use inflight::{Graveyard, InFlight};
 use mm::io::{Sink, Source};
 use queue::{Rx, SendAccount};
@@ -50,6 +51,9 @@ const MAX_QLEN: usize = 10;
 /// What all unix sockets of a machine share.
 #[derive(Default)]
 pub struct UnixNs {
+    /// All sockets that are not closed, by the number that /proc/net/unix shows.
+    all: SpinLock<BTreeMap<u64, Weak<UnixSocket>>, { level::IPC }>,
+    next_number: AtomicU64,
     names: SpinLock<BTreeMap<(SockKind, Vec<u8>), Weak<UnixSocket>>, { level::IPC }>,
     next_auto: AtomicUsize,
     inflight: InFlight,
@@ -106,6 +110,10 @@ struct State {
 pub struct UnixSocket {
     this: Weak<UnixSocket>,
     ns: Arc<NetNs>,
+    /// Key in [`UnixNs::all`].
+    number: u64,
+    /// Inode number of its open file; 0 = it has none yet.
+    ino: AtomicU64,
     kind: SockKind,
     state: SpinLock<State, { level::IPC }>,
     shut: AtomicU8,
@@ -120,16 +128,19 @@ pub struct UnixSocket {
     rx_count: AtomicUsize,
     /// Woken for data, connections, shutdown, errors.
     read_wait: Arc<WaitQueue>,
-    /// What of ours waits in other sockets (datagrams), and who waits to write.
+    /// What of ours waits in other sockets, and who waits to write.
     account: Arc<SendAccount>,
     /// Woken when there is room in this socket's queue of datagrams or connections.
     space_wait: Arc<WaitQueue>,
 }
 
 fn new_socket(ns: &Arc<NetNs>, kind: SockKind) -> Arc<UnixSocket> {
-    Arc::new_cyclic(|this| UnixSocket {
+    let number = ns.unix.next_number.fetch_add(1, Ordering::Relaxed) + 1;
+    let new = Arc::new_cyclic(|this| UnixSocket {
         this: this.clone(),
         ns: ns.clone(),
+        number,
+        ino: AtomicU64::new(0),
         kind,
         state: SpinLock::new(State {
             phase: Phase::Idle,
@@ -150,7 +161,10 @@ fn new_socket(ns: &Arc<NetNs>, kind: SockKind) -> Arc<UnixSocket> {
         read_wait: Arc::new(WaitQueue::new()),
         account: Arc::new(SendAccount::default()),
         space_wait: Arc::new(WaitQueue::new()),
-    })
+    });
+    let weak = Arc::downgrade(&new);
+    ns.unix.all.lock().insert(number, weak);
+    new
 }
 
 fn kind_of(kind: SockKind, protocol: i32) -> Result<SockKind> {
@@ -235,17 +249,13 @@ impl UnixSocket {
         let key = PollEvents::IN | PollEvents::RDNORM;
         self.read_wait.wake_key(key.bits());
     }
-    /// Bytes of ours that nobody has read yet.
-    fn outstanding(&self, peer: Option<&UnixSocket>) -> usize {
-        match (self.kind, peer) {
-            (SockKind::Stream, Some(p)) => p.rx_bytes.load(Ordering::Acquire),
-            (SockKind::Stream, None) => 0,
-            _ => self.account.bytes.load(Ordering::Acquire),
-        }
+    /// What our data that nobody has read yet counts.
+    fn outstanding(&self) -> usize {
+        self.account.bytes.load(Ordering::Acquire)
     }
     /// Whether a poller may write: a quarter of the buffer at most is taken.
-    fn writable(&self, peer: Option<&UnixSocket>) -> bool {
-        self.outstanding(peer).saturating_mul(4) <= self.options.sndbuf()
+    fn writable(&self) -> bool {
+        self.outstanding().saturating_mul(4) <= self.options.sndbuf()
     }
     /// Whether the datagram queue of `other` has no room for one more of ours.
     fn queue_full(&self, other: &UnixSocket) -> bool {
@@ -389,7 +399,7 @@ impl Socket for UnixSocket {
             ev |= PollEvents::HUP;
         }
         let room = phase != Phase::Listening
-            && self.writable(peer.as_deref())
+            && self.writable()
             && !dgram_peer.is_some_and(|p| self.queue_full(p));
         if room {
             ev |= PollEvents::OUT | PollEvents::WRNORM | PollEvents::WRBAND;
@@ -398,7 +408,7 @@ impl Socket for UnixSocket {
     }
     fn ioctl_int(&self, cmd: u32) -> Result<i32> {
         let n = match cmd {
-            ioctl::SIOCOUTQ => self.outstanding(self.peer().as_deref()),
+            ioctl::SIOCOUTQ => self.outstanding(),
             ioctl::SIOCINQ => {
                 if self.phase() == Phase::Listening {
                     return Err(Errno::EINVAL);
@@ -415,6 +425,9 @@ impl Socket for UnixSocket {
     }
     fn raises_sigpipe(&self) -> bool {
         self.kind == SockKind::Stream
+    }
+    fn opened(&self, ino: u64) {
+        self.ino.store(ino, Ordering::Relaxed);
     }
     fn descriptor_closed(&self) {
         self.ns.unix.collect_if_due(0);

@@ -10,12 +10,45 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use sync::WaitQueue;
 use vfs::PollEvents;
 
-/// Bytes that a queued datagram counts beside its data.
-pub(super) const OVERHEAD: usize = 512;
-/// Least room made for stream data, so that small writes share a buffer.
-pub(super) const MIN_BUFFER: usize = 4096;
-/// Most stream data in one buffer.
-pub(super) const MAX_BUFFER: usize = 32 << 10;
+/// What each buffer counts beside its data: its descriptor.
+const DESCRIPTOR: usize = 256;
+/// What lies behind the data in the first part of a buffer.
+const TAIL: usize = 320;
+/// Least size of a buffer's first part.
+const MIN_PART: usize = 512;
+/// Size of the further parts.
+const PAGE: usize = 4096;
+/// Data in the first part of a stream's buffer, if there are others.
+const STREAM_FIRST: usize = PAGE - TAIL;
+/// Data in the further parts of a stream's buffer.
+const STREAM_MORE: usize = 32 << 10;
+/// Data of a datagram that needs no further parts.
+const DGRAM_FIRST: usize = 4 * PAGE - TAIL;
+
+/// Most stream data in one buffer, for a send buffer of `sndbuf` bytes: two fit in any case.
+pub(super) fn stream_piece(sndbuf: usize) -> usize {
+    (sndbuf / 2)
+        .saturating_sub(64)
+        .min(STREAM_FIRST + STREAM_MORE)
+}
+
+/// What a buffer counts against SO_SNDBUF, as SIOCOUTQ shows it: more than its data. The first part
+/// has the size of a power of two, the `more` bytes in further ones fill pages.
+fn cost(len: usize, more: usize) -> usize {
+    let more = more.min(len);
+    let first = (len - more + TAIL).next_power_of_two().max(MIN_PART);
+    DESCRIPTOR + first + more.next_multiple_of(PAGE)
+}
+
+/// [`cost`] of a buffer of stream data.
+pub(super) fn stream_cost(len: usize) -> usize {
+    cost(len, len.saturating_sub(STREAM_FIRST).next_multiple_of(PAGE))
+}
+
+/// [`cost`] of a datagram.
+pub(super) fn dgram_cost(len: usize) -> usize {
+    cost(len, len.saturating_sub(DGRAM_FIRST).next_multiple_of(PAGE))
+}
 
 /// Bytes of one sender that wait in other sockets.
 #[derive(Default)]
@@ -60,7 +93,7 @@ impl Drop for Charge {
     }
 }
 
-/// A datagram, or a run of stream data from one writer.
+/// A datagram, or what one write (or a part of it) gave to a stream.
 pub(super) struct Message {
     pub(super) data: Vec<u8>,
     /// Bytes of `data` that have been read (streams).
@@ -68,8 +101,7 @@ pub(super) struct Message {
     pub(super) rights: Option<Rights>,
     pub(super) cred: UCred,
     pub(super) from: Option<Arc<Name>>,
-    /// Datagrams only.
-    pub(super) _charge: Option<Charge>,
+    pub(super) _charge: Charge,
 }
 
 impl Message {
@@ -97,14 +129,44 @@ impl Rx {
             return Some(b);
         }
         let mut v = Vec::new();
-        v.try_reserve_exact(size.max(MIN_BUFFER)).ok()?;
+        v.try_reserve_exact(size).ok()?;
         Some(v)
     }
     /// Keeps the buffer of a message that has been read.
     pub(super) fn recycle(&mut self, mut data: Vec<u8>) {
-        if self.spare.is_none() {
+        // The larger one: it serves most writes.
+        if (self.spare.as_ref()).is_none_or(|s| s.capacity() < data.capacity()) {
             data.clear();
             self.spare = Some(data);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn costs() {
+        // As Linux counts them.
+        for (len, want) in [(1, 768), (192, 768), (193, 1280), (704, 1280), (705, 2304)] {
+            assert_eq!(stream_cost(len), want, "{len}");
+            assert_eq!(dgram_cost(len), want, "{len}");
+        }
+        for (len, stream, dgram) in [
+            (3776, 4352, 4352),
+            (3777, 4864, 8448),
+            (7872, 8448, 8448),
+            (7873, 8960, 16640),
+            (16064, 16640, 16640),
+            (16065, 17152, 20736),
+            (20000, 20736, 20736),
+            (32449, 33536, 37120),
+        ] {
+            assert_eq!(stream_cost(len), stream, "{len}");
+            assert_eq!(dgram_cost(len), dgram, "{len}");
+        }
+        assert_eq!(stream_piece(4608), 2240);
+        assert_eq!(stream_piece(212_992), 36544);
     }
 }

@@ -1,7 +1,7 @@
 //! Data of stream sockets.
 
 use super::inflight::Rights;
-use super::queue::{MAX_BUFFER, Message};
+use super::queue::{Charge, Message, stream_cost, stream_piece};
 use super::{PeerCred, Phase, RCV, SEND, UnixSocket};
 use crate::options::{SO_PASSCRED, SO_RCVLOWAT};
 use crate::socket::{Received, RecvArgs, SendArgs, SockCx, msg};
@@ -71,7 +71,7 @@ impl UnixSocket {
                 Some(e)
             } else if self.is_shut(SEND) || peer.is_shut(RCV) {
                 Some(Errno::EPIPE)
-            } else if self.outstanding(Some(&peer)) < self.options.sndbuf() {
+            } else if self.outstanding() < self.options.sndbuf() {
                 let r = self.append(&peer, src, &mut rights, cred);
                 peer.wake_readers();
                 match r {
@@ -85,12 +85,12 @@ impl UnixSocket {
                 Some(Errno::EAGAIN)
             } else {
                 deadline = deadline.or_else(|| self.wait_deadline(true));
-                // Wake-up proof: the reader takes bytes before it wakes our
-                // account's queue; shutdown and close set `shut` before.
+                // Wake-up proof: a charge is given back before our account's
+                // queue is woken; shutdown and close set `shut` before.
                 self.account
                     .wait
                     .wait_until(deadline, || {
-                        (self.outstanding(Some(&peer)) < self.options.sndbuf()
+                        (self.outstanding() < self.options.sndbuf()
                             || self.is_shut(SEND)
                             || peer.is_shut(RCV))
                         .then_some(())
@@ -114,53 +114,35 @@ impl UnixSocket {
         rights: &mut Option<Rights>,
         cred: UCred,
     ) -> Result<usize> {
-        let room = self
-            .options
-            .sndbuf()
-            .saturating_sub(self.outstanding(Some(peer)));
-        let want = src.remaining().min(room.max(1)).min(MAX_BUFFER);
+        let sndbuf = self.options.sndbuf();
+        let want = src.remaining().min(stream_piece(sndbuf));
         let from = self.name_arc();
         let mut rx = peer.rx.lock();
         if peer.is_shut(RCV) {
             // Closed meanwhile: nobody will empty the queue again.
             return Err(Errno::EPIPE);
         }
-        let fits = rx.messages.back().is_some_and(|m| {
-            rights.is_none()
-                && m.rights.is_none()
-                && m.cred == cred
-                && m.data.capacity() - m.data.len() >= want
-        });
-        let n = if fits && let Some(m) = rx.messages.back_mut() {
-            let at = m.data.len();
-            m.data.resize(at + want, 0);
-            let got = src.take(&mut m.data[at..]);
-            m.data.truncate(at + *got.as_ref().unwrap_or(&0));
-            got?
-        } else {
-            let mut data = rx.buffer(want).ok_or(Errno::ENOMEM)?;
-            data.resize(want, 0);
-            let got = src.take(&mut data);
-            data.truncate(*got.as_ref().unwrap_or(&0));
-            let n = got?;
-            if n == 0 {
-                return Err(Errno::EFAULT);
-            }
-            rx.messages.push_back(Message {
-                data,
-                start: 0,
-                rights: rights.take(),
-                cred,
-                from,
-                _charge: None,
-            });
-            peer.rx_count.store(rx.messages.len(), Ordering::Release);
-            n
-        };
-        peer.rx_bytes.fetch_add(n, Ordering::AcqRel);
+        let mut data = rx.buffer(want).ok_or(Errno::ENOMEM)?;
+        data.resize(want, 0);
+        let got = src.take(&mut data);
+        data.truncate(*got.as_ref().unwrap_or(&0));
+        let n = got?;
         if n < want {
-            return if n > 0 { Ok(n) } else { Err(Errno::EFAULT) };
+            // Nothing of a piece that cannot be read wholly.
+            rx.recycle(data);
+            return Err(Errno::EFAULT);
         }
+        rx.messages.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        rx.messages.push_back(Message {
+            data,
+            start: 0,
+            rights: rights.take(),
+            cred,
+            from,
+            _charge: Charge::new(&self.account, stream_cost(n), sndbuf / 4),
+        });
+        peer.rx_count.store(rx.messages.len(), Ordering::Release);
+        peer.rx_bytes.fetch_add(n, Ordering::AcqRel);
         Ok(n)
     }
 
@@ -196,9 +178,6 @@ impl UnixSocket {
         let end = loop {
             if self.has_input(peek) {
                 let r = self.take_data(dst, peek, &mut got, &mut writer, &mut rights);
-                if got.len > 0 && !peek {
-                    self.wake_writer();
-                }
                 match r {
                     Ok(true) => {}
                     Ok(false) => break Ok(()),
@@ -321,14 +300,6 @@ impl UnixSocket {
             }
         }
         Ok(true)
-    }
-    /// Tells the peer that there is room, once there is enough.
-    fn wake_writer(&self) {
-        if let Some(peer) = self.peer()
-            && peer.writable(Some(self))
-        {
-            peer.account.wake();
-        }
     }
     /// Credentials of the peer.
     pub(super) fn peer_cred(&self) -> Option<PeerCred> {

@@ -18,7 +18,8 @@ tests![
     threads_dir,
     smaps_sums,
     misc_reads,
-    uptime_and_load
+    uptime_and_load,
+    net_unix
 ];
 
 fn text(p: &str) -> String {
@@ -626,4 +627,78 @@ fn uptime_and_load() {
         .unwrap();
     let now = unsafe { time(null_mut()) };
     say!("btime {}", (now - btime - t.tv_sec).abs() <= 3);
+}
+
+fn net_unix() {
+    let all = text("/proc/net/unix");
+    say!("{}", all.lines().next().unwrap_or(""));
+    // Our sockets, by the inode numbers that fstat tells.
+    let ino = |fd: i32| fstat(fd).st_ino.to_string();
+    let row = |fd: i32| {
+        let (all, ino) = (text("/proc/net/unix"), ino(fd));
+        let row = all
+            .lines()
+            .find(|l| l.split_ascii_whitespace().nth(6) == Some(&ino));
+        row.map_or("none".into(), |l| {
+            // Not the address, nor the number.
+            let f: Vec<&str> = l.split_ascii_whitespace().collect();
+            let path = f.get(7).map_or("-".to_string(), |p| {
+                p.replace(&unsafe { getpid() }.to_string(), "PID")
+            });
+            format!("{} {} {} {} {} {path}", f[1], f[2], f[3], f[4], f[5])
+        })
+    };
+    let socket = |kind: i32| sys!(socket(AF_UNIX, kind, 0)).fd();
+    let address = |name: &[u8]| {
+        let mut a: sockaddr_un = zero();
+        a.sun_family = AF_UNIX as u16;
+        for (d, s) in a.sun_path.iter_mut().zip(name) {
+            *d = *s as i8;
+        }
+        (a, (2 + name.len()) as u32)
+    };
+    for (n, kind) in [
+        ("stream", SOCK_STREAM),
+        ("dgram", SOCK_DGRAM),
+        ("seqpacket", SOCK_SEQPACKET),
+    ] {
+        let s = socket(kind);
+        say!("{n} new: {}", row(s));
+        let (a, len) = address(format!("sock-{n}\0").as_bytes());
+        sys!(bind(s, (&raw const a).cast(), len)).v();
+        say!("bound: {}", row(s));
+        if kind != SOCK_DGRAM {
+            sys!(listen(s, 5)).v();
+            say!("listening: {}", row(s));
+            let c = socket(kind);
+            sys!(connect(c, (&raw const a).cast(), len)).v();
+            say!("connected: {}", row(c));
+            say!("listening: {}", row(s));
+            let t = sys!(accept(s, null_mut(), null_mut())).fd();
+            say!("accepted: {}", row(t));
+            close(c);
+            say!("its peer closed: {}", row(t));
+        } else {
+            let c = socket(kind);
+            sys!(connect(c, (&raw const a).cast(), len)).v();
+            say!("connected: {} to {}", row(c), row(s));
+        }
+        let p = pair(kind);
+        say!("pair: {} {}", row(p[0]), row(p[1]));
+    }
+    let s = socket(SOCK_STREAM);
+    let name = format!("\0abstract-{}", unsafe { getpid() });
+    let (a, len) = address(name.as_bytes());
+    sys!(bind(s, (&raw const a).cast(), len)).v();
+    say!("abstract: {}", row(s));
+    let s = socket(SOCK_DGRAM);
+    let (a, len) = address(format!("\0zero-{}\0end", unsafe { getpid() }).as_bytes());
+    sys!(bind(s, (&raw const a).cast(), len)).v();
+    say!("zeros: {}", row(s));
+    let number = ino(s);
+    close(s);
+    let gone = !text("/proc/net/unix")
+        .lines()
+        .any(|l| l.split_ascii_whitespace().nth(6) == Some(&number));
+    say!("closed: {gone}");
 }

@@ -1,9 +1,11 @@
 //! Sockets of the unix family.
 
+mod buffers;
 mod names;
 mod passing;
 mod transfer;
 
+use buffers::*;
 use names::*;
 use passing::*;
 use transfer::*;
@@ -51,6 +53,9 @@ tests![
     rights_cycle,
     rights_of_sockets,
     cloexec_rights,
+    buffer_costs,
+    buffer_sizes,
+    buffer_blocks,
 ];
 
 pub fn sock(kind: i32) -> i32 {
