@@ -15,16 +15,19 @@ use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use mm::io::{Sink, Source};
-use sync::{Mutex, WaitQueue};
+use sync::{Mutex, SpinLock, WaitQueue, level};
 use vfs::cred::cap;
 use vfs::file::Caller;
+use vfs::users::{PipeLimits, Share};
 use vfs::{File, FileOps, FileType, InodeRef, OpenFlags, PollEvents, PollTable};
 
 /// Size of a slot, and `PIPE_BUF`.
 const SLOT: usize = 4096;
 /// Slots of a new pipe.
 const DEFAULT_SLOTS: usize = 16;
-/// Most slots an unprivileged user may ask for (`/proc/sys/fs/pipe-max-size` is 1 MiB).
+/// Slots of a new pipe of a user who has too many.
+const SMALL_SLOTS: usize = 2;
+/// Most slots an unprivileged user may ask for where the machine sets no limit.
 const MAX_USER_SLOTS: usize = 256;
 /// Most slots anybody may ask for.
 const MAX_SLOTS: usize = 1 << 19;
@@ -81,10 +84,18 @@ pub struct Pipe {
     writer_opens: AtomicU32,
     read_wait: Arc<WaitQueue>,
     write_wait: Arc<WaitQueue>,
+    /// What it counts for the user who made it, while it is open.
+    share: SpinLock<Option<Share>, { level::IPC }>,
 }
 
 impl Pipe {
-    fn new() -> Arc<Pipe> {
+    /// A pipe of the caller's. [`Errno::ENFILE`] if its user has too many.
+    fn new(cx: &dyn Caller) -> Result<Arc<Pipe>> {
+        let pipe = Pipe::unlimited();
+        pipe.charge(cx)?;
+        Ok(pipe)
+    }
+    fn unlimited() -> Arc<Pipe> {
         Arc::new(Pipe {
             ring: Mutex::new(Ring::default()),
             bytes: AtomicUsize::new(0),
@@ -96,7 +107,35 @@ impl Pipe {
             writer_opens: AtomicU32::new(0),
             read_wait: Arc::new(WaitQueue::new()),
             write_wait: Arc::new(WaitQueue::new()),
+            share: SpinLock::new(None),
         })
+    }
+    /// Counts the pipe for the caller's user if nobody has it, which may make it a small one. [`Errno::ENFILE`].
+    fn charge(&self, cx: &dyn Caller) -> Result {
+        let Some(limits) = cx.devices().map(|d| &d.pipes) else {
+            return Ok(());
+        };
+        let cred = cx.cred();
+        let mut slots = DEFAULT_SLOTS;
+        if !cred.capable(cap::SYS_RESOURCE) {
+            slots = slots.min(max_slots(limits));
+        }
+        let total = limits.pages.of(cred.uid);
+        let mut held = self.share.lock();
+        if held.is_some() {
+            return Ok(());
+        }
+        let mut share = Share::new(total, slots as u64);
+        if limits.over_soft(share.total(), &cred) {
+            slots = slots.min(SMALL_SLOTS);
+            share.resize(slots as u64);
+        }
+        if limits.over_hard(share.total(), &cred) {
+            return Err(Errno::ENFILE);
+        }
+        self.limit.store(slots, Ordering::Release);
+        *held = Some(share);
+        Ok(())
     }
     fn empty(&self) -> bool {
         self.used.load(Ordering::Acquire) == 0
@@ -397,16 +436,28 @@ impl Pipe {
             return Err(Errno::EINVAL);
         }
         let slots = (bytes as usize).div_ceil(SLOT).max(1).next_power_of_two();
-        let now = self.limit.load(Ordering::Relaxed);
-        if slots > MAX_SLOTS
-            || slots > now && slots > MAX_USER_SLOTS && !cx.cred().capable(cap::SYS_RESOURCE)
-        {
-            return Err(Errno::EPERM);
-        }
+        let limits = cx.devices().map(|d| &d.pipes);
+        let cred = cx.cred();
+        let most = limits.map_or(MAX_USER_SLOTS, max_slots);
+        let now;
         {
             let mut ring = self.ring.lock();
+            now = self.limit.load(Ordering::Relaxed);
+            if slots > MAX_SLOTS || slots > now && slots > most && !cred.capable(cap::SYS_RESOURCE)
+            {
+                return Err(Errno::EPERM);
+            }
             if slots < ring.slots.len() {
                 return Err(Errno::EBUSY);
+            }
+            if let (Some(limits), Some(share)) = (limits, &mut *self.share.lock()) {
+                share.resize(slots as u64);
+                let total = share.total();
+                if slots > now && (limits.over_soft(total, &cred) || limits.over_hard(total, &cred))
+                {
+                    share.resize(now as u64);
+                    return Err(Errno::EPERM);
+                }
             }
             let keep = slots - ring.slots.len();
             ring.spare.truncate(keep);
@@ -421,6 +472,11 @@ impl Pipe {
     pub fn available(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
+}
+
+/// Most slots that an unprivileged user may ask for.
+fn max_slots(limits: &PipeLimits) -> usize {
+    (limits.max_size.load(Ordering::Relaxed) as usize / SLOT).max(1)
 }
 
 /// One open of a pipe or fifo. Counted as reader and writer for as long as it lives.
@@ -471,6 +527,8 @@ impl Drop for PipeFile {
                 *ring = Ring::default();
                 p.bytes.store(0, Ordering::Relaxed);
                 p.mirror(&ring);
+                p.limit.store(DEFAULT_SLOTS, Ordering::Release);
+                *p.share.lock() = None;
             }
         }
         let gone = PollEvents::HUP.bits() | PollEvents::ERR.bits();
@@ -556,7 +614,7 @@ impl Ipc {
         let flags = flags & may;
         let inode = self.anon.pipe_inode(cx);
         let ino = vfs::Inode::ino(&*inode);
-        let pipe = Pipe::new();
+        let pipe = Pipe::new(cx)?;
         if let Some(slot) = vfs::Inode::fifo_slot(&*inode) {
             *slot.lock() = Some(pipe.clone());
         }
@@ -585,13 +643,14 @@ pub fn open_fifo(inode: &InodeRef, flags: OpenFlags, cx: &dyn Caller) -> Result<
         // A pipe of the host knows how to be opened.
         return inode.open(inode, flags, cx);
     };
-    let fresh = Pipe::new();
+    let fresh = Pipe::unlimited();
     let pipe = {
         let mut s = slot.lock();
         let any = s.get_or_insert_with(|| fresh).clone();
         drop(s);
         any.downcast::<Pipe>().map_err(|_| Errno::ENXIO)?
     };
+    pipe.charge(cx)?;
     let (r, w) = (flags.readable(), flags.writable());
     let nonblock = flags.contains(OpenFlags::NONBLOCK);
     // A pipe of pipe(2), reached through /proc/PID/fd, waits for nobody.

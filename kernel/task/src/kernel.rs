@@ -73,8 +73,6 @@ pub struct Sysctl {
     pub randomize_va_space: AtomicU32,
     /// `kernel.core_pattern`.
     pub core_pattern: SpinLock<Vec<u8>, { level::LEAF }>,
-    /// `fs.pipe-max-size`.
-    pub pipe_max_size: AtomicU64,
     /// `fs.suid_dumpable`.
     pub suid_dumpable: AtomicU32,
     /// `kernel.sysrq`, `kernel.printk` and others that only remember.
@@ -155,6 +153,8 @@ pub struct Kernel {
     pub sysctl: Sysctl,
     /// Counters.
     pub counters: Counters,
+    /// Queued signals and timers of each user (RLIMIT_SIGPENDING).
+    pub queued_signals: vfs::users::PerUser,
     /// State of other layers.
     pub slots: Slots,
     /// Run length of the load averages, fixed point with 11 bits as in getloadavg.
@@ -230,11 +230,11 @@ impl Kernel {
                 overcommit: AtomicU32::new(0),
                 randomize_va_space: AtomicU32::new(2),
                 core_pattern: SpinLock::new(b"core".to_vec()),
-                pipe_max_size: AtomicU64::new(1 << 20),
                 suid_dumpable: AtomicU32::new(0),
                 other: SpinLock::new(Default::default()),
             },
             counters: Counters::default(),
+            queued_signals: Default::default(),
             slots: Slots::default(),
             load: SpinLock::new(Default::default()),
             mounts: Once::new(),

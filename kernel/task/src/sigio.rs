@@ -81,20 +81,29 @@ impl Async {
             n => SigInfo::poll(n, code, band.bits(), self.fd),
         };
         let pids = &self.kernel.pids;
+        // Without room for the signal that was asked for, SIGIO says that something was lost, fcntl(2).
+        let plain = SigInfo::new(SIGIO, signal::SI_KERNEL);
+        let to_process = |p: &Arc<Process>| {
+            if signal::queue_process(p, info).is_err() {
+                signal::send_process(p, plain);
+            }
+        };
         match owner.kind {
             OwnerKind::Thread => {
                 if let Some(t) = pids.task(owner.id).filter(|t| may(&owner, &t.process)) {
-                    signal::send_task(&t, info);
+                    if signal::queue_task(&t, info).is_err() {
+                        signal::send_task(&t, plain);
+                    }
                 }
             }
             OwnerKind::Process => {
                 if let Some(p) = pids.process(owner.id).filter(|p| may(&owner, p)) {
-                    signal::send_process(&p, info);
+                    to_process(&p);
                 }
             }
             OwnerKind::Group => {
                 for p in pids.group(owner.id).iter().filter(|p| may(&owner, p)) {
-                    signal::send_process(p, info);
+                    to_process(p);
                 }
             }
         }

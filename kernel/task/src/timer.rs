@@ -17,6 +17,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use sync::SpinLock;
 use sync::timer::{TimerCallback, TimerId};
+use vfs::users::Share;
 
 /// Shortest wait before CPU time is looked at again.
 const CPU_POLL_NS: u64 = 1_000_000;
@@ -59,6 +60,8 @@ struct Timer {
     /// Expiries since the signal was queued, and those of the signal last queued.
     overrun: u64,
     reported: u64,
+    /// Its signal's place in the queue, of a timer of timer_create(2).
+    _place: Option<Share>,
 }
 
 #[derive(Default)]
@@ -217,10 +220,7 @@ impl ProcessTimers {
                     timer.reported
                 };
                 let info = SigInfo::timer(signo, id, overrun as i32, value);
-                match thread {
-                    Some(Some(t)) => signal::send_task(&t, info),
-                    _ => signal::send_process(p, info),
-                }
+                signal::send_timer(p, thread.flatten().as_deref(), info);
             }
         }
     }
@@ -249,7 +249,7 @@ impl ProcessTimers {
         }
         self.arm(p, which);
     }
-    fn insert(&self, which: Which, clock: Clock, notify: Notify) {
+    fn insert(&self, which: Which, clock: Clock, notify: Notify, place: Option<Share>) {
         let timer = Timer {
             clock,
             notify,
@@ -259,6 +259,7 @@ impl ProcessTimers {
             armed: None,
             overrun: 0,
             reported: 0,
+            _place: place,
         };
         let old = self.table.lock().timers.insert(which, timer);
         drop(old);
@@ -295,7 +296,7 @@ impl ProcessTimers {
         let hard = new.max.saturating_mul(NSEC_PER_SEC);
         let clock = Clock::Process(p.clone(), CpuKind::Total);
         self.remove(p.kernel, Which::CpuLimit);
-        self.insert(Which::CpuLimit, clock, Notify::Limit(hard));
+        self.insert(Which::CpuLimit, clock, Notify::Limit(hard), None);
         self.set(&p, Which::CpuLimit, Some(soft), NSEC_PER_SEC);
     }
 }
@@ -335,7 +336,7 @@ pub fn setitimer(cx: &Ctx, which: i32, value: u64, interval: u64) -> Result<(u64
     }
     let at = clock.now(cx.kernel()).saturating_add(value);
     if old.is_none() {
-        p.timers.insert(w, clock, Notify::Process(signo));
+        p.timers.insert(w, clock, Notify::Process(signo), None);
     }
     p.timers.set(p, w, Some(at), interval);
     Ok(old.unwrap_or_default())
@@ -380,11 +381,11 @@ pub fn timer_create(cx: &Ctx, clock: i32, event: Option<Sigevent>) -> Result<i32
     };
     let p = cx.process();
     let limit = p.rlimit(raw::RLIMIT_SIGPENDING).cur;
+    let queued = &cx.kernel().queued_signals;
+    let place = queued.take_one(cx.cred().uid, limit, false);
+    let place = place.ok_or(Errno::EAGAIN)?;
     let id = {
         let mut t = p.timers.table.lock();
-        if t.timers.len() as u64 >= limit {
-            return Err(Errno::EAGAIN);
-        }
         loop {
             let id = t.next_id;
             t.next_id = id.checked_add(1).unwrap_or(0);
@@ -395,7 +396,7 @@ pub fn timer_create(cx: &Ctx, clock: i32, event: Option<Sigevent>) -> Result<i32
     };
     // By default the signal carries the timer's id.
     let notify = notify.unwrap_or(Notify::Event(SIGALRM, id as u64, None));
-    p.timers.insert(Which::Posix(id), which_clock, notify);
+    (p.timers).insert(Which::Posix(id), which_clock, notify, Some(place));
     Ok(id)
 }
 

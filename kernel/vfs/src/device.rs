@@ -64,6 +64,8 @@ pub struct DeviceTable {
     rows: SpinLock<Vec<Row>, { level::IPC }>,
     fifo: Once<FifoOpen>,
     anon: AtomicU32,
+    /// How large the pipes of a user may be.
+    pub pipes: crate::users::PipeLimits,
 }
 
 impl DeviceTable {
@@ -74,6 +76,7 @@ impl DeviceTable {
             rows: SpinLock::new(Vec::new()),
             fifo: Once::new(),
             anon: AtomicU32::new(FIRST_ANON_MINOR),
+            pipes: Default::default(),
         }
     }
     /// The machine's clock.

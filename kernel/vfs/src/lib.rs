@@ -51,6 +51,7 @@ pub mod rw;
 pub mod shared;
 pub mod state;
 pub mod text;
+pub mod users;
 mod walk;
 pub mod xattr;
 

@@ -6,8 +6,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::AtomicI32;
 use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicI32, AtomicU64};
 use task::Kernel;
 use vfs::file::Caller;
 use vfs::inode::FileType;
@@ -43,9 +43,9 @@ rows! {
     "fs/nr_open" => |k| format!("{}", k.sysctl.nr_open.load(Relaxed));
     "fs/overflowgid" => |_| "65534".into();
     "fs/overflowuid" => |_| "65534".into();
-    "fs/pipe-max-size" => |k| format!("{}", k.sysctl.pipe_max_size.load(Relaxed));
-    "fs/pipe-user-pages-hard" => |_| "0".into();
-    "fs/pipe-user-pages-soft" => |_| "16384".into();
+    "fs/pipe-max-size" => |k| format!("{}", k.devices.pipes.max_size.load(Relaxed)), set set_pipe_max_size;
+    "fs/pipe-user-pages-hard" => |k| format!("{}", k.devices.pipes.hard.load(Relaxed)), set |k, s| store_u64(&k.devices.pipes.hard, s);
+    "fs/pipe-user-pages-soft" => |k| format!("{}", k.devices.pipes.soft.load(Relaxed)), set |k, s| store_u64(&k.devices.pipes.soft, s);
     "fs/protected_fifos" => |_| "0".into();
     "fs/protected_hardlinks" => |_| "0".into();
     "fs/protected_regular" => |_| "0".into();
@@ -112,12 +112,32 @@ fn number(v: &AtomicI32) -> String {
     format!("{}", v.load(Relaxed))
 }
 
+fn int(s: &str) -> Result<i32> {
+    s.trim().parse().map_err(|_| Errno::EINVAL)
+}
+
 fn store(to: &AtomicI32, s: &str, min: i32, max: i32) -> Result {
-    let v: i32 = s.trim().parse().map_err(|_| Errno::EINVAL)?;
+    let v = int(s)?;
     if !(min..=max).contains(&v) {
         return Err(Errno::EINVAL);
     }
     to.store(v, Relaxed);
+    Ok(())
+}
+
+fn store_u64(to: &AtomicU64, s: &str) -> Result {
+    to.store(s.trim().parse().map_err(|_| Errno::EINVAL)?, Relaxed);
+    Ok(())
+}
+
+/// A size in bytes: at least a page, a power of two of pages.
+fn set_pipe_max_size(k: &Kernel, s: &str) -> Result {
+    let v: u32 = s.trim().parse().map_err(|_| Errno::EINVAL)?;
+    if v == 0 || v > 1 << 31 {
+        return Err(Errno::EINVAL);
+    }
+    let size = u64::from(v.max(4096)).next_power_of_two();
+    k.devices.pipes.max_size.store(size, Relaxed);
     Ok(())
 }
 

@@ -227,10 +227,11 @@ pub(crate) fn status(who: &Who) -> Result<Vec<u8>> {
     }
     let (ignored, caught) = p.sighand().sets();
     let limit = p.rlimit(raw::RLIMIT_SIGPENDING).cur;
+    let queued = p.kernel.queued_signals.of(t.cred().uid).load(Relaxed);
     let set = |v: SigSet| format!("{:016x}", v.0);
     let _ = write!(
         r,
-        "Threads:\t{}\nSigQ:\t0/{limit}\nSigPnd:\t{}\nShdPnd:\t{}\nSigBlk:\t{}\nSigIgn:\t{}\nSigCgt:\t{}\n",
+        "Threads:\t{}\nSigQ:\t{queued}/{limit}\nSigPnd:\t{}\nShdPnd:\t{}\nSigBlk:\t{}\nSigIgn:\t{}\nSigCgt:\t{}\n",
         p.thread_count().max(1),
         set(t.pending()),
         set(p.shared_pending()),

@@ -21,7 +21,7 @@ pub use mask::{
     altstack, pending, restart_syscall, restore_mask, set_blocked, set_temporary_mask, sigreturn,
     suspend, timed_wait,
 };
-pub(crate) use send::{force, kill_process};
+pub(crate) use send::{force, kill_process, queue_process, queue_task, send_timer};
 pub use send::{kill, queue_info, send_group, send_process, send_task, sigpipe, tgkill};
 
 use crate::process::ProcInner;
@@ -34,6 +34,7 @@ use alloc::sync::Arc;
 use sync::SpinLock;
 use vfs::file::SignalSource;
 use vfs::poll::QueueOwner;
+use vfs::users::Share;
 
 /// `si_code` of kill(2).
 pub const SI_USER: i32 = 0;
@@ -105,10 +106,18 @@ pub(crate) fn default_action(signo: i32) -> Default_ {
     }
 }
 
+/// What a signal finds in the queue.
+pub(crate) enum Room {
+    /// A place, and what it counts; a timer's is its own.
+    Place(Option<Share>),
+    Full,
+}
+
 /// Queued signals. Standard signals are queued once, real-time ones as often as they are sent.
 #[derive(Default)]
 pub struct Pending {
-    queue: VecDeque<SigInfo>,
+    /// With what each counts for the receiver's user.
+    queue: VecDeque<(SigInfo, Option<Share>)>,
     set: SigSet,
 }
 
@@ -116,10 +125,6 @@ impl Pending {
     /// Signals in the queue.
     pub fn set(&self) -> SigSet {
         self.set
-    }
-    /// Entries in the queue (RLIMIT_SIGPENDING).
-    pub fn len(&self) -> usize {
-        self.queue.len()
     }
     /// Whether nothing is queued.
     pub fn is_empty(&self) -> bool {
@@ -132,20 +137,23 @@ impl Pending {
             return self.set.has(signo);
         }
         let of_timer = |i: &SigInfo| i.code == SI_TIMER && i.fields[0] as i32 == id;
-        self.queue.iter().any(|i| i.signo == signo && of_timer(i))
+        (self.queue.iter()).any(|(i, _)| i.signo == signo && of_timer(i))
     }
-    /// Queues a signal. `room`: the limit of queued signals is not reached; without room only the fact is
-    /// kept, and [`Errno::EAGAIN`] for a real-time signal that carries information of its sender.
-    pub(crate) fn push(&mut self, info: SigInfo, room: bool) -> Result {
+    /// Queues a signal. `room(must)` gives a place in the queue, or `None` if the limit is reached and it
+    /// need not be; without a place only the fact is kept, and [`Errno::EAGAIN`] for a real-time signal
+    /// that carries information of its sender.
+    pub(crate) fn push(&mut self, info: SigInfo, room: impl FnOnce(bool) -> Room) -> Result {
         let signo = info.signo;
-        if signo < SIGRTMIN && self.set.has(signo) {
+        let standard = signo < SIGRTMIN;
+        if standard && self.set.has(signo) {
             return Ok(());
         }
-        let important = signo < SIGRTMIN || info.code >= 0;
-        if room {
-            self.queue.push_back(info);
-        } else if !important {
-            return Err(Errno::EAGAIN);
+        match room(standard && info.code >= 0) {
+            Room::Place(share) => self.queue.push_back((info, share)),
+            Room::Full if !standard && ![SI_USER, SI_KERNEL].contains(&info.code) => {
+                return Err(Errno::EAGAIN);
+            }
+            Room::Full => {}
         }
         self.set = self.set.with(signo);
         Ok(())
@@ -154,11 +162,11 @@ impl Pending {
     pub(crate) fn take(&mut self, from: SigSet) -> Option<SigInfo> {
         let have = SigSet(self.set.0 & from.0);
         let signo = SigSet(have.0 & SYNCHRONOUS.0).first().or(have.first())?;
-        let at = self.queue.iter().position(|i| i.signo == signo);
+        let at = self.queue.iter().position(|(i, _)| i.signo == signo);
         let info = at
             .and_then(|i| self.queue.remove(i))
-            .unwrap_or(SigInfo::new(signo, SI_USER));
-        if !self.queue.iter().any(|i| i.signo == signo) {
+            .map_or(SigInfo::new(signo, SI_USER), |(info, _)| info);
+        if !self.queue.iter().any(|(i, _)| i.signo == signo) {
             self.set = self.set.without(signo);
         }
         Some(info)
@@ -167,7 +175,7 @@ impl Pending {
     pub(crate) fn discard(&mut self, what: SigSet) {
         if self.set.0 & what.0 != 0 {
             self.set = self.set.minus(what);
-            self.queue.retain(|i| !what.has(i.signo));
+            self.queue.retain(|(i, _)| !what.has(i.signo));
         }
     }
 }
@@ -346,7 +354,7 @@ mod tests {
             SigInfo::new(SIGHUP, 0),
             SigInfo::new(SIGSEGV, 1),
         ] {
-            p.push(i, true).unwrap();
+            p.push(i, |_| Room::Place(None)).unwrap();
         }
         let all = SigSet(u64::MAX);
         let order: alloc::vec::Vec<_> = core::iter::from_fn(|| p.take(all))
@@ -369,10 +377,18 @@ mod tests {
     #[test]
     fn without_room() {
         let mut p = Pending::default();
-        assert_eq!(p.push(rt(40, 1), false), Err(Errno::EAGAIN));
-        p.push(SigInfo::new(SIGTERM, 0), false).unwrap();
-        p.push(SigInfo::new(41, SI_USER), false).unwrap();
-        assert_eq!(p.len(), 0);
+        assert_eq!(p.push(rt(40, 1), |_| Room::Full), Err(Errno::EAGAIN));
+        p.push(SigInfo::new(SIGTERM, 0), |must| {
+            assert!(must);
+            Room::Full
+        })
+        .unwrap();
+        p.push(SigInfo::new(41, SI_USER), |must| {
+            assert!(!must);
+            Room::Full
+        })
+        .unwrap();
+        assert!(p.queue.is_empty());
         assert_eq!(p.take(SigSet(u64::MAX)).map(|i| i.signo), Some(SIGTERM));
         assert_eq!(p.take(SigSet(u64::MAX)).map(|i| i.signo), Some(41));
         assert_eq!(p.take(SigSet(u64::MAX)), None);
@@ -381,8 +397,10 @@ mod tests {
     #[test]
     fn masks_and_discard() {
         let mut p = Pending::default();
-        p.push(SigInfo::new(SIGTSTP, 0), true).unwrap();
-        p.push(SigInfo::new(SIGINT, 0), true).unwrap();
+        p.push(SigInfo::new(SIGTSTP, 0), |_| Room::Place(None))
+            .unwrap();
+        p.push(SigInfo::new(SIGINT, 0), |_| Room::Place(None))
+            .unwrap();
         assert_eq!(p.take(SigSet::of(SIGQUIT)), None);
         p.discard(STOPS);
         assert_eq!(p.take(SigSet::of(SIGTSTP)), None);

@@ -1,6 +1,6 @@
 //! Sending signals.
 
-use super::{Default_, SI_TKILL, SI_USER, STOPS, SigHand, default_action};
+use super::{Default_, Room, SI_TKILL, SI_USER, STOPS, SigHand, default_action};
 use crate::exit::{self, cld};
 use crate::process::{ProcInner, Process, Report, Stop};
 use crate::task::{flag, state};
@@ -17,14 +17,39 @@ enum To<'a> {
     Thread(&'a Task),
 }
 
+/// Whose place in the queue a signal takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// One of those of the receiver's user.
+    OfUser,
+    /// That of a timer, which has counted since it was made.
+    OfTimer,
+}
+
 /// Sends to a process, from the kernel: no permission check.
 pub fn send_process(p: &Arc<Process>, info: SigInfo) {
-    let _ = send(p, To::Anybody, info);
+    let _ = send(p, To::Anybody, info, Place::OfUser);
+}
+
+/// As [`send_process`]; [`Errno::EAGAIN`] if a real-time signal finds no room.
+pub(crate) fn queue_process(p: &Arc<Process>, info: SigInfo) -> Result {
+    send(p, To::Anybody, info, Place::OfUser)
+}
+
+/// As [`queue_process`], for one thread.
+pub(crate) fn queue_task(t: &Arc<Task>, info: SigInfo) -> Result {
+    send(&t.process, To::Thread(t), info, Place::OfUser)
+}
+
+/// Sends the signal of a timer of timer_create(2) to a thread, or to any of the process.
+pub(crate) fn send_timer(p: &Arc<Process>, thread: Option<&Task>, info: SigInfo) {
+    let to = thread.map_or(To::Anybody, To::Thread);
+    let _ = send(p, to, info, Place::OfTimer);
 }
 
 /// Sends to one thread, from the kernel: no permission check.
 pub fn send_task(t: &Arc<Task>, info: SigInfo) {
-    let _ = send(&t.process, To::Thread(t), info);
+    let _ = send(&t.process, To::Thread(t), info, Place::OfUser);
 }
 
 /// Sends to all members of a process group, from the kernel (terminals). May be called with locks up to
@@ -67,7 +92,7 @@ pub(crate) fn force(t: &Task, info: SigInfo) {
 }
 
 /// Queues `info`. [`Errno::EAGAIN`]: too many queued signals.
-fn send(p: &Arc<Process>, to: To<'_>, info: SigInfo) -> Result {
+fn send(p: &Arc<Process>, to: To<'_>, info: SigInfo, place: Place) -> Result {
     let signo = info.signo;
     if !(1..=64).contains(&signo) {
         return Ok(());
@@ -101,7 +126,17 @@ fn send(p: &Arc<Process>, to: To<'_>, info: SigInfo) -> Result {
             continued = continue_group(i);
         }
         if !is_ignored(i, &hand, to, signo) {
-            let room = queued(i, to) < limit;
+            let uid = match to {
+                To::Thread(t) => t.cred().uid,
+                To::Anybody => i.threads.first().map_or(0, |t| t.cred().uid),
+            };
+            let room = |must| match place {
+                Place::OfTimer => Room::Place(None),
+                Place::OfUser => match p.kernel.queued_signals.take_one(uid, limit, must) {
+                    None => Room::Full,
+                    share => Room::Place(share),
+                },
+            };
             match to {
                 To::Anybody => i.pending.push(info, room)?,
                 To::Thread(t) => t.sig.lock().pending.push(info, room)?,
@@ -114,14 +149,6 @@ fn send(p: &Arc<Process>, to: To<'_>, info: SigInfo) -> Result {
     }
     p.signal_events.wake_key(vfs::PollEvents::IN.bits());
     Ok(())
-}
-
-fn queued(i: &ProcInner, to: To<'_>) -> u64 {
-    let own = match to {
-        To::Thread(t) => t.sig.lock().pending.len(),
-        To::Anybody => 0,
-    };
-    (i.pending.len() + own) as u64
 }
 
 fn discard_everywhere(i: &mut ProcInner, set: SigSet) {
@@ -229,7 +256,7 @@ pub fn kill(cx: &Ctx, pid: i32, signo: i32) -> Result {
         if signo == 0 {
             return Ok(());
         }
-        send(p, To::Anybody, info)
+        send(p, To::Anybody, info, Place::OfUser)
     };
     let targets = match pid {
         1.. => {
@@ -285,7 +312,8 @@ pub fn tgkill(cx: &Ctx, tgid: Option<i32>, tid: i32, signo: i32) -> Result {
     if signo == 0 || t.gone.load(Ordering::Acquire) {
         return Ok(());
     }
-    send(&t.process, To::Thread(&t), user_info(cx, signo, SI_TKILL))
+    let info = user_info(cx, signo, SI_TKILL);
+    send(&t.process, To::Thread(&t), info, Place::OfUser)
 }
 
 /// rt_sigqueueinfo(2) (`tid` `None`), rt_tgsigqueueinfo(2).
@@ -313,8 +341,8 @@ pub fn queue_info(cx: &Ctx, pid: i32, tid: Option<i32>, info: SigInfo) -> Result
         return Ok(());
     }
     match &t {
-        Some(t) => send(&p, To::Thread(t), info),
-        None => send(&p, To::Anybody, info),
+        Some(t) => send(&p, To::Thread(t), info, Place::OfUser),
+        None => send(&p, To::Anybody, info, Place::OfUser),
     }
 }
 

@@ -21,6 +21,7 @@ tests![
     read_write_fifo,
     stat_of_pipe,
     close_wakes,
+    pages_of_user,
 ];
 
 fn basic() {
@@ -443,4 +444,69 @@ fn close_wakes() {
     close(q[0]);
     let (a, b) = t.join().unwrap();
     say!("writer: partial {} then {b}", a.0 > 0);
+}
+
+fn pages_of_user() {
+    // The soft limit: 16384 pages by default.
+    if !is_root() {
+        return skip_root();
+    }
+    let st = run(|| {
+        let size = |fd: i32| sys!(fcntl(fd, F_GETPIPE_SZ));
+        let set = |fd: i32, n: i32| sys!(fcntl(fd, F_SETPIPE_SZ, n));
+        sys!(setresgid(54_323, 54_323, 54_323)).v();
+        sys!(setgroups(0, null())).v();
+        sys!(setresuid(54_323, 54_323, 54_323)).v();
+        let soft: i32 = get("/proc/sys/fs/pipe-user-pages-soft")
+            .trim_matches('"')
+            .trim_end_matches("\\n")
+            .parse()
+            .unwrap();
+        let hard = get("/proc/sys/fs/pipe-user-pages-hard");
+        say!("soft {soft} hard {hard}");
+        let mut all = vec![];
+        for _ in 0..soft / 256 - 1 {
+            let p = pipe();
+            set(p[0], 1 << 20).v();
+            all.push(p);
+        }
+        // 256 pages are left.
+        let p = pipe();
+        say!(
+            "new {} to its half {} all {}",
+            size(p[0]),
+            set(p[0], 1 << 19),
+            set(p[0], 1 << 20)
+        );
+        let q = pipe();
+        say!(
+            "over the limit: new {} grow {} {}",
+            size(q[0]),
+            set(q[0], 16384),
+            size(q[0])
+        );
+        say!("shrink {} same {}", set(q[0], 4096), set(q[0], 4096));
+        say!(
+            "another shrinks {} back {}",
+            set(p[0], 1 << 19),
+            set(p[0], 1 << 20)
+        );
+        say!("grow {}", set(q[0], 65536));
+        let r = pipe();
+        say!("new {}", size(r[0]));
+        say!("writes {} of {}", write(r[1], &[0; 100]), size(r[0]));
+        // Whoever has the descriptors: who made it, counts. A child is the same user.
+        say!("{}", run(|| (size(pipe()[0]).0 != 8192) as i32));
+        for p in all.drain(..10) {
+            close(p[0]);
+            close(p[1]);
+        }
+        say!(
+            "some closed: new {} grow {}",
+            size(pipe()[0]),
+            set(q[0], 65536)
+        );
+        0
+    });
+    say!("{st}");
 }

@@ -11,7 +11,9 @@ tests![
     inheritance,
     nice_and_priority,
     usage,
-    proc_limits
+    proc_limits,
+    sigpending_of_user,
+    sigpending_of_ready_files
 ];
 
 fn get_l(w: u32) -> (u64, u64) {
@@ -278,4 +280,140 @@ fn proc_limits() {
             .split_whitespace()
             .collect::<Vec<_>>()
     );
+}
+
+/// Becomes a user that nobody else is.
+fn become_user(uid: u32) {
+    sys!(setgroups(0, null())).v();
+    sys!(setresgid(uid, uid, uid)).v();
+    sys!(setresuid(uid, uid, uid)).v();
+}
+
+fn queue(pid: i32, signo: i32) -> R {
+    let v = sigval {
+        sival_ptr: 7 as *mut c_void,
+    };
+    sys!(sigqueue(pid, signo, v))
+}
+
+/// Queued signals and their limit, as /proc shows them.
+fn sig_q() -> String {
+    let s = std::fs::read_to_string("/proc/self/status").unwrap();
+    let l = s.lines().find(|l| l.starts_with("SigQ:"));
+    l.unwrap_or("none").replace('\t', " ")
+}
+
+fn take(signo: i32) -> String {
+    let mut i: siginfo_t = zero();
+    let r = sys!(sigtimedwait(&set(&[signo]), &mut i, &ts(0)));
+    if r.failed() {
+        return r.to_string();
+    }
+    let value = unsafe { i.si_value().sival_ptr } as usize;
+    format!("code {} value {value}", i.si_code)
+}
+
+fn sigpending_of_user() {
+    if !is_root() {
+        return skip_root();
+    }
+    let rt = SIGRTMIN() + 1;
+    let st = run(|| {
+        become_user(54_322);
+        set_l(RLIMIT_SIGPENDING, 6, 6).v();
+        block(&[rt, SIGUSR1, SIGUSR2]);
+        let me = unsafe { getpid() };
+        say!("{}", sig_q());
+        say!(
+            "three {} {} {}",
+            queue(me, rt),
+            queue(me, rt),
+            queue(me, rt)
+        );
+        say!("{}", sig_q());
+        let (up, end) = (Gate::new(), Gate::new());
+        // Another process of the same user: the rest is all it gets.
+        let other = fork(|| {
+            let me = unsafe { getpid() };
+            let r: Vec<String> = (0..5).map(|_| queue(me, rt).to_string()).collect();
+            say!("other {r:?} {}", sig_q());
+            // What asks for no queue, and what may do without.
+            say!("kill {} {}", sys!(kill(me, SIGUSR1)), sys!(kill(me, rt)));
+            say!("queue {} {}", queue(me, SIGUSR2), sig_q());
+            say!("told {} {}", take(SIGUSR1), take(SIGUSR2));
+            up.open();
+            end.pass();
+            0
+        });
+        up.pass();
+        say!("full {} {}", queue(me, rt), queue(other, rt));
+        let mut id: timer_t = zero();
+        say!(
+            "timer {}",
+            sys!(timer_create(CLOCK_MONOTONIC, null_mut(), &mut id))
+        );
+        say!("take {} {}", take(rt), sig_q());
+        say!(
+            "timer {} {}",
+            sys!(timer_create(CLOCK_MONOTONIC, null_mut(), &mut id)),
+            sig_q()
+        );
+        say!("full {}", queue(me, rt));
+        say!("deleted {} {}", sys!(timer_delete(id)), sig_q());
+        end.open();
+        say!("{} {}", wait(other), sig_q());
+        // Not the limit that somebody else has.
+        let st = run(|| {
+            set_l(RLIMIT_SIGPENDING, 1, 1).v();
+            let me = unsafe { getpid() };
+            say!("smaller limit {} {}", queue(me, rt), sig_q());
+            0
+        });
+        say!("{st} {}", sig_q());
+        0
+    });
+    say!("{st}");
+    // The owner of the receiver counts, whoever sends.
+    let up = Gate::new();
+    let end = Gate::new();
+    let user = fork(|| {
+        block(&[rt]);
+        become_user(54_324);
+        set_l(RLIMIT_SIGPENDING, 2, 2).v();
+        up.open();
+        end.pass();
+        say!(
+            "received {} {} {} {}",
+            sig_q(),
+            take(rt),
+            take(rt),
+            take(rt)
+        );
+        0
+    });
+    up.pass();
+    say!(
+        "root sends {} {} {}",
+        queue(user, rt),
+        queue(user, rt),
+        queue(user, rt)
+    );
+    end.open();
+    say!("{}", wait(user));
+}
+
+fn sigpending_of_ready_files() {
+    // SIGIO instead of the signal that finds no room.
+    let rt = SIGRTMIN() + 2;
+    block(&[rt, SIGIO]);
+    let p = pair(SOCK_STREAM);
+    sys!(fcntl(p[0], F_SETSIG, rt)).v();
+    sys!(fcntl(p[0], F_SETOWN, getpid())).v();
+    sys!(fcntl(p[0], F_SETFL, O_ASYNC | O_RDWR)).v();
+    write(p[1], b"x");
+    say!("room {}", pending());
+    say!("{}", take(rt).split(' ').next().unwrap());
+    set_l(RLIMIT_SIGPENDING, 0, 0).v();
+    write(p[1], b"x");
+    say!("no room {}", pending());
 }
