@@ -17,7 +17,6 @@ use hal::arch::SyscallArgs;
 use hal::cpu::{self, IRQ_ASYNC, IRQ_DEVICE, IRQ_RESCHED, IRQ_TIMER};
 use hal::engine::UserSpace;
 use hal::{Prot, Trap};
-use mm::Mm;
 use mm::aspace::FaultError;
 
 /// Carries out a system call: the function of the syscall layer. The result
@@ -82,18 +81,13 @@ pub(crate) extern "C" fn idle_entry(_arg: usize) -> ! {
 /// Code of SIGBUS: no memory behind the address.
 const BUS_ADRERR: i32 = 2;
 
-/// What the loop keeps from one trap to the next.
-struct Space {
-    mm: Arc<Mm>,
-    space: Arc<dyn UserSpace>,
-}
-
 /// Runs the task's program until the task ends. All that it holds is released
 /// when it returns.
 fn user_loop(task: &'static Task) {
     let kernel = task.kernel;
     let engine = kernel.platform.engine();
-    let mut space: Option<Space> = None;
+    // Not the address space itself: what is mapped there goes when exec leaves it.
+    let mut space: Option<Arc<dyn UserSpace>> = None;
     // The first program's exec was no system call: the first one's result is stored.
     task.clear_flag(flag::KEEP_REGS);
     loop {
@@ -108,13 +102,12 @@ fn user_loop(task: &'static Task) {
             Some(s) => s,
             None => {
                 let Some(mm) = task.mm() else { return };
-                let s = mm.space();
-                space.insert(Space { mm, space: s })
+                space.insert(mm.space())
             }
         };
         let now = sched::user_transition(task, true);
         sched::program_tick(kernel, now);
-        let trap = task.with_regs(|r| engine.run(cpu::current_cpu(), &*sp.space, r));
+        let trap = task.with_regs(|r| engine.run(cpu::current_cpu(), &**sp, r));
         sched::user_transition(task, false);
         match trap {
             Trap::Syscall => {
@@ -123,7 +116,7 @@ fn user_loop(task: &'static Task) {
                     return;
                 }
             }
-            Trap::PageFault { addr, access } => page_fault(task, &sp.mm, addr, access),
+            Trap::PageFault { addr, access } => page_fault(task, addr, access),
             // Every page that a program can reach has its frame: it is the host that has no
             // room for this one. If it still has none, the machine ends here; else
             // the program tries again.
@@ -132,7 +125,7 @@ fn user_loop(task: &'static Task) {
                 code: BUS_ADRERR,
                 addr,
                 ..
-            } if sp.mm.touch(addr) => {}
+            } if task.mm().is_some_and(|mm| mm.touch(addr)) => {}
             Trap::Exception {
                 signo, code, addr, ..
             } => signal::force(task, SigInfo::fault(signo, code, addr)),
@@ -208,7 +201,8 @@ fn prepare_user(task: &'static Task, mut interrupted: Option<Interrupted>) -> Ha
     }
 }
 
-fn page_fault(task: &'static Task, mm: &Mm, addr: u64, access: Prot) {
+fn page_fault(task: &'static Task, addr: u64, access: Prot) {
+    let Some(mm) = task.mm() else { return };
     let limits = task.process.mm_limits(task);
     match mm.fault(addr, access, &limits) {
         Ok(()) => {
