@@ -18,6 +18,7 @@ pub type CurrentSignals = fn() -> Option<Arc<dyn SignalSource>>;
 
 /// Root object of this layer; one a machine.
 pub struct Ipc {
+    pub(crate) this: Weak<Ipc>,
     pub(crate) platform: &'static dyn Platform,
     pub(crate) timers: &'static TimerQueue,
     /// Anonymous inodes.
@@ -40,7 +41,8 @@ impl Ipc {
         timers: &'static TimerQueue,
         anon: Arc<AnonRoot>,
     ) -> Arc<Ipc> {
-        Arc::new(Ipc {
+        Arc::new_cyclic(|this| Ipc {
+            this: this.clone(),
             platform,
             timers,
             anon,

@@ -153,7 +153,7 @@ pub fn sys_shmctl(cx: &Ctx, id: i32, cmd: i32, buf: Ptr) -> Result<i32> {
             Ok(0)
         }
         IPC_RMID => {
-            table.remove(cx, id)?;
+            ipc.sysv.shm_remove(cx, id)?;
             Ok(0)
         }
         IPC_INFO => {

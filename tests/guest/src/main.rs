@@ -43,6 +43,7 @@ mod signalfd;
 mod splice;
 mod stress;
 mod sysinfo;
+mod sysv;
 mod threads;
 mod timerfd;
 mod tty;
@@ -87,6 +88,7 @@ const FAMILIES: &[(&str, &[Test])] = &[
     ("splice", splice::TESTS),
     ("memfd", memfd::TESTS),
     ("sysinfo", sysinfo::TESTS),
+    ("sysv", sysv::TESTS),
     ("stress", stress::TESTS),
 ];
 

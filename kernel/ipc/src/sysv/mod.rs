@@ -195,17 +195,22 @@ impl<T> Table<T> {
     pub fn remove(&self, cx: &dyn Caller, id: i32) -> Result<Arc<Object<T>>> {
         let o = self.find(id)?;
         o.check_owner(&cx.cred())?;
-        let index = id as u32 & ((1 << INDEX_BITS) - 1);
-        let mut inner = self.inner.lock();
-        if inner
-            .objects
-            .get(&index)
-            .is_some_and(|x| Arc::ptr_eq(x, &o))
-        {
-            inner.objects.remove(&index);
-        }
-        o.removed.store(true, Ordering::Release);
+        self.forget(&o);
         Ok(o)
+    }
+    /// Takes an object out that has ended.
+    fn forget(&self, o: &Arc<Object<T>>) {
+        let index = o.id as u32 & ((1 << INDEX_BITS) - 1);
+        let mut inner = self.inner.lock();
+        let same = inner.objects.get(&index).is_some_and(|x| Arc::ptr_eq(x, o));
+        let gone = if same {
+            inner.objects.remove(&index)
+        } else {
+            None
+        };
+        drop(inner);
+        drop(gone);
+        o.removed.store(true, Ordering::Release);
     }
     /// All objects, ascending by index.
     pub fn all(&self) -> Vec<Arc<Object<T>>> {

@@ -25,16 +25,53 @@ pub struct Segment {
     pub size: u64,
     /// Its pages.
     pub cache: Arc<PageCache>,
-    /// Files that stand for attachments; each mapping holds one.
-    attached: SpinLock<Vec<Weak<File>>, { level::IPC }>,
+    attached: SpinLock<Attached, { level::IPC }>,
     times: [AtomicI64; 3],
     creator: AtomicI32,
     last: AtomicI32,
 }
 
+/// Who is attached to a segment.
+#[derive(Default)]
+struct Attached {
+    /// Files that stand for attachments; each mapping holds one.
+    files: Vec<Weak<File>>,
+    /// Was removed (IPC_RMID): ends with its last attachment.
+    doomed: bool,
+    /// Has ended: nobody may attach any more.
+    ended: bool,
+}
+
+impl Attached {
+    fn count(&mut self) -> u64 {
+        self.files.retain(|w| w.strong_count() > 0);
+        self.files.iter().map(|w| w.strong_count() as u64).sum()
+    }
+    /// Whether it ends now.
+    fn end(&mut self) -> bool {
+        self.ended |= self.doomed && self.count() == 0;
+        self.ended
+    }
+}
+
+/// `SHM_DEST` in the mode of a segment that was removed.
+const DEST: u32 = 0o1000;
+
 /// The file behind an attached segment, as /proc/PID/maps shows it.
 pub struct ShmFile {
     segment: Arc<Object<Segment>>,
+    ipc: Weak<Ipc>,
+}
+
+impl Drop for ShmFile {
+    fn drop(&mut self) {
+        // The file itself is counted no more.
+        if self.segment.value.attached.lock().end()
+            && let Some(ipc) = self.ipc.upgrade()
+        {
+            ipc.sysv.shm.forget(&self.segment);
+        }
+    }
 }
 
 impl FileOps for ShmFile {
@@ -52,9 +89,7 @@ impl FileOps for ShmFile {
 impl Segment {
     /// Attachments now.
     pub fn attachments(&self) -> u64 {
-        let mut all = self.attached.lock();
-        all.retain(|w| w.strong_count() > 0);
-        all.iter().map(|w| w.strong_count() as u64).sum()
+        self.attached.lock().count()
     }
 }
 
@@ -94,7 +129,7 @@ impl SysV {
             Ok(Segment {
                 size,
                 cache,
-                attached: SpinLock::new(Vec::new()),
+                attached: SpinLock::default(),
                 times: [
                     AtomicI64::new(0),
                     AtomicI64::new(0),
@@ -105,6 +140,24 @@ impl SysV {
             })
         };
         self.shm.get(cx, key, flags, MAX_SEGMENTS, fits, make)
+    }
+    /// IPC_RMID of shmctl(2): the segment ends when nobody is attached; until then its identifier is good, but not its key.
+    pub fn shm_remove(&self, cx: &dyn Caller, id: i32) -> Result {
+        let o = self.shm.find(id)?;
+        o.check_owner(&cx.cred())?;
+        let ends = {
+            let mut a = o.value.attached.lock();
+            a.doomed = true;
+            a.end()
+        };
+        if ends {
+            self.shm.forget(&o);
+        } else {
+            let mut p = o.perm.lock();
+            p.key = 0;
+            p.mode |= DEST;
+        }
+        Ok(())
     }
 }
 
@@ -118,6 +171,7 @@ impl Ipc {
     ) -> Result<Arc<File>> {
         let ops = Arc::new(ShmFile {
             segment: segment.clone(),
+            ipc: self.this.clone(),
         });
         let flags = if write {
             OpenFlags::RDWR
@@ -128,9 +182,16 @@ impl Ipc {
         let s = &segment.value;
         s.times[0].store(seconds(cx), Ordering::Relaxed);
         s.last.store(cx.pid(), Ordering::Relaxed);
-        let mut all = s.attached.lock();
-        all.retain(|w| w.strong_count() > 0);
-        all.push(Arc::downgrade(&file));
+        let mut a = s.attached.lock();
+        if a.ended {
+            drop(a);
+            return Err(Errno::EIDRM);
+        }
+        // As many as there are, at least.
+        a.count();
+        a.files.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        a.files.push(Arc::downgrade(&file));
+        drop(a);
         Ok(file)
     }
 }
