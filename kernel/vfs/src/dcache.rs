@@ -207,6 +207,13 @@ impl DentryCache {
     }
     /// Takes out every dentry of a file system (unmounted).
     pub fn remove_instance(&self, instance: u32) {
+        self.remove_all(|s| s.dentry.instance() == instance);
+    }
+    /// Takes out every name in a directory.
+    pub fn remove_children(&self, parent: &Dentry) {
+        self.remove_all(|s| s.parent == parent.addr());
+    }
+    fn remove_all(&self, hit: impl Fn(&Slot) -> bool) {
         for shard in &self.shards {
             let mut start = 0;
             loop {
@@ -214,8 +221,7 @@ impl DentryCache {
                 {
                     let mut shard = shard.lock();
                     while start < shard.slots.len() && out.len() < 64 {
-                        if matches!(&shard.slots[start], Some(s) if s.dentry.instance() == instance)
-                        {
+                        if matches!(&shard.slots[start], Some(s) if hit(s)) {
                             out.extend(shard.remove(start as u32));
                         }
                         start += 1;

@@ -7,8 +7,9 @@ use crate::cred::{Access, Cred, cap};
 use crate::file::{Caller, File, OpenFlags};
 use crate::inode::{Attr, FileType, InodeRef, NewNode, StatFs};
 use crate::mount::MountNs;
-use crate::notify::event;
+use crate::notify::{self, event};
 use crate::path::{Dentry, FsContext, Name, Path};
+use crate::shared::Shared;
 use crate::walk::{Last, Walker, child, child_locked};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
@@ -245,6 +246,7 @@ impl<'w> Walk<'w> {
         }
         let shared = at.mnt.shared();
         shared.dcache.remove(&victim);
+        forget_inside(shared, &victim);
         drop(lock);
         let bit = if is_dir { event::ISDIR } else { 0 };
         // The number of links has changed.
@@ -252,9 +254,7 @@ impl<'w> Walk<'w> {
             shared.notify_inode(inode, event::ATTRIB);
         }
         shared.notify_dir(dir, event::DELETE | bit, 0, name);
-        if is_dir || inode.attr().map_or(true, |a| a.nlink == 0) {
-            shared.notify_inode(inode, event::DELETE_SELF);
-        }
+        // IN_DELETE_SELF comes when nobody uses the victim any more.
         Ok(())
     }
     /// renameat2(2); `to` has a start of its own.
@@ -456,6 +456,9 @@ impl Rename<'_> {
         drop(victim);
         let cache = &shared.dcache;
         cache.remove(&new);
+        if !exchange {
+            forget_inside(shared, &new);
+        }
         cache.remove(&old);
         old.set_place(nd.dentry.clone(), self.new_name.clone());
         cache.insert(&old, true);
@@ -523,17 +526,22 @@ impl Rename<'_> {
         if let Some(i) = old.inode_ref() {
             shared.notify_inode(i, event::MOVE_SELF);
         }
-        if let Some(i) = victim {
-            if new.is_dir() || i.attr().map_or(true, |a| a.nlink == 0) {
-                shared.notify_inode(i, event::DELETE_SELF);
-            }
-        } else if let Some(i) = new.inode_ref() {
+        if victim.is_none()
+            && let Some(i) = new.inode_ref()
+        {
             let cookie = shared.next_id() as u32;
             shared.notify_dir(ndir, event::MOVED_FROM | bit(new), cookie, nn);
             shared.notify_dir(odir, event::MOVED_TO | bit(new), cookie, on);
             shared.notify_inode(i, event::MOVE_SELF);
         }
         Ok(())
+    }
+}
+
+/// Names that were looked for in a directory that is removed would keep it: whoever watches it waits for its end.
+fn forget_inside(shared: &Shared, victim: &Dentry) {
+    if victim.is_dir() && victim.inode_ref().is_some_and(notify::end_is_watched) {
+        shared.dcache.remove_children(victim);
     }
 }
 

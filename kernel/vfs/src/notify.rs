@@ -146,6 +146,23 @@ impl Shared {
     }
 }
 
+/// Whether somebody waits for the end of this inode.
+pub(crate) fn end_is_watched(inode: &InodeRef) -> bool {
+    inode
+        .state()
+        .is_some_and(|s| s.watch_mask.load(Ordering::Relaxed) & event::DELETE_SELF != 0)
+}
+
+/// The last user of an unlinked name of `inode` has gone. If it was the last name, that is its end.
+pub(crate) fn name_ended(inode: &InodeRef) {
+    if end_is_watched(inode)
+        && (inode.file_type() == crate::FileType::Dir
+            || inode.attr().map_or(true, |a| a.nlink == 0))
+    {
+        send(inode, event::DELETE_SELF, 0, None);
+    }
+}
+
 fn send(inode: &InodeRef, mask: u32, cookie: u32, name: Option<&[u8]>) {
     let Some(state) = inode.state() else { return };
     if state.watch_mask.load(Ordering::Relaxed) & mask == 0 {

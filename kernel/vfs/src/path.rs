@@ -211,8 +211,14 @@ impl Dentry {
 }
 
 impl Drop for Dentry {
+    /// Tells of the end of an unlinked file: nobody has it open, mapped, or as a directory to be in.
     /// Drops a chain of parents without recursion: paths may be very deep.
     fn drop(&mut self) {
+        if *self.flags.get_mut() & DELETED != 0
+            && let Some(inode) = &self.inode
+        {
+            crate::notify::name_ended(inode);
+        }
         let mut next = self.place.get_mut().parent.take();
         while let Some(p) = next {
             next = match Arc::into_inner(p) {

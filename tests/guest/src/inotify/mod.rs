@@ -10,7 +10,9 @@ tests![
     removal,
     errors,
     queue,
-    links_and_children
+    links_and_children,
+    end_of_file,
+    end_of_open_directory
 ];
 
 fn new() -> i32 {
@@ -287,4 +289,108 @@ fn links_and_children() {
     mkdir("d/s");
     put("d/s/deep", b"");
     say!("not recursive {}", events(i));
+}
+
+fn end_of_file() {
+    let n = new();
+    let m = IN_DELETE_SELF | IN_ATTRIB | IN_MODIFY | IN_CLOSE | IN_OPEN;
+    // Nobody has it open: it ends with its name.
+    put("f", b"1");
+    watch(n, "f", m).v();
+    say!("closed file {} {}", unlink("f"), events(n));
+    // Somebody has: it ends when the last one lets go.
+    put("f", b"1");
+    let fd = open("f", O_RDWR).fd();
+    watch(n, "f", m).v();
+    say!("open file {} {}", unlink("f"), events(n));
+    say!("written {} {}", write(fd, b"x"), events(n));
+    let again = sys!(dup(fd)).fd();
+    say!("one of two closed {} {}", close(fd), events(n));
+    say!("the last one closed {} {}", close(again), events(n));
+    // A mapping keeps it too.
+    put("f", &[1; 4096]);
+    let fd = open("f", O_RDWR).fd();
+    let p = sys!(mmap(null_mut(), 4096, PROT_READ, MAP_SHARED, fd, 0)).v();
+    watch(n, "f", IN_DELETE_SELF).v();
+    close(fd);
+    say!("mapped {} {}", unlink("f"), events(n));
+    say!(
+        "unmapped {} {}",
+        sys!(munmap(p as *mut c_void, 4096)),
+        events(n)
+    );
+    // So does another name, but not a child's descriptor that has gone.
+    put("f", b"1");
+    link("f", "g").v();
+    let fd = open("f", O_RDONLY).fd();
+    watch(n, "f", IN_DELETE_SELF).v();
+    say!("one of two names {} {}", unlink("f"), events(n));
+    say!("the other {} {}", unlink("g"), events(n));
+    close(fd);
+    say!("closed {}", events(n));
+    put("f", b"1");
+    let fd = open("f", O_RDONLY).fd();
+    watch(n, "f", IN_DELETE_SELF).v();
+    let gate = Gate::new();
+    let child = fork(|| {
+        gate.pass();
+        0
+    });
+    unlink("f").v();
+    close(fd);
+    say!("a child has it {}", events(n));
+    gate.open();
+    say!("{} {}", wait(child), events(n));
+    // Replaced by a rename.
+    put("f", b"1");
+    put("h", b"2");
+    let fd = open("f", O_RDONLY).fd();
+    watch(n, "f", IN_DELETE_SELF | IN_ATTRIB).v();
+    say!("replaced {} {}", rename("h", "f"), events(n));
+    say!("closed {} {}", close(fd), events(n));
+    // Linked again while it has no name.
+    put("f", b"1");
+    let fd = open("f", O_RDONLY).fd();
+    watch(n, "f", IN_DELETE_SELF).v();
+    unlink("f").v();
+    say!(
+        "watched by its descriptor {}",
+        watch(n, &format!("/proc/self/fd/{fd}"), IN_DELETE_SELF | IN_CLOSE).ok()
+    );
+    say!("closed {} {}", close(fd), events(n));
+    say!("unlinked before it was watched {}", {
+        put("f", b"1");
+        let fd = open("f", O_RDONLY).fd();
+        unlink("f").v();
+        watch(n, &format!("/proc/self/fd/{fd}"), IN_DELETE_SELF).v();
+        close(fd);
+        events(n)
+    });
+}
+
+fn end_of_open_directory() {
+    let n = new();
+    mkdir("d").v();
+    let fd = open("d", O_RDONLY | O_DIRECTORY).fd();
+    watch(n, "d", IN_DELETE_SELF).v();
+    say!("open {} {}", rmdir("d"), events(n));
+    say!("closed {} {}", close(fd), events(n));
+    mkdir("d").v();
+    let st = run(|| {
+        let here = cs("d");
+        sys!(chdir(here.as_ptr())).v();
+        let n = new();
+        watch(n, ".", IN_DELETE_SELF).v();
+        say!("working directory {} {}", rmdir("../d"), events(n));
+        sys!(chdir(c"..".as_ptr())).v();
+        say!("left {}", events(n));
+        0
+    });
+    say!("{st}");
+    // A fifo and a socket file.
+    sys!(mkfifo(c"p".as_ptr(), 0o600)).v();
+    let fd = open("p", O_RDWR).fd();
+    watch(n, "p", IN_DELETE_SELF).v();
+    say!("fifo {} {}", unlink("p"), events(n));
+    say!("closed {} {}", close(fd), events(n));
 }
