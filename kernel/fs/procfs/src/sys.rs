@@ -79,6 +79,8 @@ rows! {
     "kernel/random/write_wakeup_threshold" => |_| "256".into();
     "kernel/randomize_va_space" => |k| format!("{}", k.sysctl.randomize_va_space.load(Relaxed)), set set_randomize;
     "kernel/sched_child_runs_first" => |_| "0".into();
+    "kernel/sched_rt_period_us" => |k| format!("{}", k.sched.rt_limits.period_us()), set |k, s| k.sched.rt_limits.set_period_us(int(s)?);
+    "kernel/sched_rt_runtime_us" => |k| format!("{}", k.sched.rt_limits.runtime_us()), set |k, s| k.sched.rt_limits.set_runtime_us(int(s)?);
     "kernel/sem" => |_| "32000\t1024000000\t500\t32000".into();
     "kernel/shmall" => |_| "18446744073692774399".into();
     "kernel/shmmax" => |_| "18446744073692774399".into();

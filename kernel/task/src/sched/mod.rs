@@ -13,6 +13,7 @@
 //! (then [`schedule`] sees the state `RUNNING` and does not take it off), or it
 //! is off and off its stack, and the winner puts it on a queue.
 //!
+//! - [`throttle`]: what the real-time classes leave to the others.
 //! - [`queue`]: the classes' queues. [`balance`]: which vCPU. [`idle`]: when there is nothing to run. [`stack`]: kernel stacks. [`load`]: load averages.
 
 mod balance;
@@ -21,6 +22,7 @@ mod load;
 mod params;
 mod queue;
 pub(crate) mod stack;
+mod throttle;
 
 pub(crate) use idle::idle_loop;
 pub(crate) use load::LoadAvg;
@@ -30,6 +32,7 @@ pub use params::{
     Policy, SchedParams, affinity, effective_priority, params, rr_interval_ns, set_affinity,
     set_params,
 };
+pub use throttle::RtLimits;
 
 use crate::task::{flag, state};
 use crate::{Kernel, Task, current, kernel::CpuTimes, level};
@@ -41,6 +44,7 @@ use core::sync::atomic::{
 use hal::cpu::{self, CpuBlock, IRQ_NOTIFY, IRQ_RESCHED};
 use queue::{FairQueue, RtQueue};
 use sync::{Once, SpinLock};
+use throttle::RtBudget;
 
 /// Time a fair task runs before an equal gets its turn.
 pub(crate) const SLICE_NS: u64 = 4_000_000;
@@ -124,6 +128,7 @@ struct Rq {
     prev: Option<Arc<Task>>,
     fair: FairQueue<Arc<Task>>,
     rt: RtQueue<Arc<Task>>,
+    budget: RtBudget,
 }
 
 /// Tasks of one vCPU.
@@ -149,6 +154,8 @@ pub struct Scheduler {
     online: AtomicU64,
     /// Tasks in uninterruptible sleep (load average).
     blocked: AtomicUsize,
+    /// What real-time tasks may use.
+    pub rt_limits: RtLimits,
 }
 
 impl Scheduler {
@@ -162,6 +169,7 @@ impl Scheduler {
                     prev: None,
                     fair: FairQueue::new(),
                     rt: RtQueue::new(),
+                    budget: RtBudget::default(),
                 }),
                 need_resched: AtomicBool::new(false),
                 idle: AtomicBool::new(false),
@@ -175,6 +183,7 @@ impl Scheduler {
             stacks: stack::StackPool::new(),
             online: AtomicU64::new(0),
             blocked: AtomicUsize::new(0),
+            rt_limits: RtLimits::default(),
         }
     }
     pub(crate) fn rq(&self, cpu: u32) -> &RunQueue {
@@ -242,13 +251,15 @@ impl Rq {
         self.idle_task.as_ref().is_some_and(|i| Arc::ptr_eq(i, t))
     }
     /// Charges the running task for its time up to `now`.
-    fn charge(&mut self, now: u64) {
+    fn charge(&mut self, limits: &RtLimits, now: u64) {
+        let mut realtime = 0;
         let running = match &self.current {
             Some(t) if !self.is_idle(t) => {
                 let s = &t.sched;
                 let d = now.saturating_sub(s.exec_start.swap(now, Ordering::Relaxed));
                 s.run_since_wake.fetch_add(d, Ordering::Relaxed);
                 if s.rt_priority() > 0 {
+                    realtime = d;
                     None
                 } else {
                     let v = d.saturating_mul(queue::NICE_0_WEIGHT) / s.weight();
@@ -258,6 +269,11 @@ impl Rq {
             _ => None,
         };
         self.fair.advance(running);
+        self.budget.charge(limits, now, realtime);
+    }
+    /// Whether the real-time tasks have had their share and fair ones wait for theirs.
+    fn throttled(&self) -> bool {
+        self.budget.spent() && self.fair.len() > 0
     }
     /// Puts a runnable task among the waiting ones. `front`: it was preempted.
     fn enqueue(&mut self, t: Arc<Task>, front: bool) {
@@ -270,7 +286,14 @@ impl Rq {
         }
     }
     fn pick(&mut self) -> Option<Arc<Task>> {
-        self.rt.pop().or_else(|| self.fair.pop())
+        let fair_first = if self.throttled() {
+            self.fair.pop()
+        } else {
+            None
+        };
+        fair_first
+            .or_else(|| self.rt.pop())
+            .or_else(|| self.fair.pop())
     }
     fn waiting(&self) -> usize {
         self.rt.len() + self.fair.len()
@@ -284,6 +307,10 @@ impl Rq {
             return true;
         }
         let (a, b) = (t.sched.rt_priority(), cur.sched.rt_priority());
+        if (a > 0) != (b > 0) && self.budget.spent() {
+            // The fair one first, until the period ends.
+            return a == 0;
+        }
         if a > 0 || b > 0 {
             return a > b;
         }
@@ -354,7 +381,7 @@ pub(crate) fn schedule() {
     let now = kernel.now();
     let mut q = rq.inner.lock();
     rq.need_resched.store(false, Ordering::Relaxed);
-    q.charge(now);
+    q.charge(&kernel.sched.rt_limits, now);
     let Some(prev) = q.current.take() else {
         panic!("nothing runs here");
     };
@@ -552,7 +579,7 @@ fn activate(
     now: u64,
     from: u64,
 ) {
-    q.charge(now);
+    q.charge(&sched.rt_limits, now);
     let s = &t.sched;
     let floor = q.fair.min_vruntime;
     let mut v = s.vruntime.load(Ordering::Relaxed);
@@ -680,7 +707,7 @@ pub(crate) fn tick(kernel: &Kernel, now: u64) {
     let mut kick = false;
     {
         let mut q = rq.inner.lock();
-        q.charge(now);
+        q.charge(&kernel.sched.rt_limits, now);
         if q.waiting() > 0
             && let Some(cur) = &q.current
             && !q.is_idle(cur)
@@ -688,14 +715,16 @@ pub(crate) fn tick(kernel: &Kernel, now: u64) {
             let turn = now.saturating_sub(cur.sched.turn_start.load(Ordering::Relaxed));
             let p = cur.sched.rt_priority();
             let over = if p > 0 {
-                q.rt.first_priority().is_some_and(|o| {
-                    o > p
-                        || o == p
-                            && turn >= RR_SLICE_NS
-                            && cur.sched.policy.load(Ordering::Relaxed) == Policy::RoundRobin as u32
-                })
+                q.throttled()
+                    || q.rt.first_priority().is_some_and(|o| {
+                        o > p
+                            || o == p
+                                && turn >= RR_SLICE_NS
+                                && cur.sched.policy.load(Ordering::Relaxed)
+                                    == Policy::RoundRobin as u32
+                    })
             } else {
-                q.rt.len() > 0
+                q.rt.len() > 0 && !q.budget.spent()
                     || turn >= SLICE_NS
                         && q.fair
                             .first_vruntime()

@@ -16,6 +16,8 @@ tests![
     child_inherits,
     sleeping_beauty,
     membarrier,
+    realtime_leaves_some,
+    realtime_limits,
 ];
 
 fn cpus() -> Vec<usize> {
@@ -295,4 +297,92 @@ fn membarrier() {
     say!("register {} {}", call(4, 0), call(2, 0));
     say!("unknown {} {}", call(1 << 20, 0), call(3, 0));
     say!("forked {}", run(|| -call(8, 0).0 as i32));
+}
+
+fn realtime_leaves_some() {
+    // A real-time task that never sleeps leaves others on its CPU a twentieth.
+    let mut p: sched_param = zero();
+    p.sched_priority = 1;
+    if sys!(sched_setscheduler(0, SCHED_FIFO, &p)).failed() {
+        say!("fair some true real time most true");
+        return;
+    }
+    p.sched_priority = 0;
+    sys!(sched_setscheduler(0, SCHED_OTHER, &p)).v();
+    let all = cpus();
+    set_to(&all[..1]).v();
+    let m = sys!(mmap(
+        null_mut(),
+        4096,
+        PROT_READ | PROT_WRITE,
+        MAP_SHARED | MAP_ANONYMOUS,
+        -1,
+        0
+    ))
+    .v() as usize;
+    let stop = unsafe { &*(m as *const AtomicU64) };
+    let used = || {
+        let mut t: timespec = zero();
+        unsafe { clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &mut t) };
+        t.tv_sec * 1000 + t.tv_nsec / 1_000_000
+    };
+    let up = Gate::new();
+    // The fair one measures the time by its own use, the other by the clock.
+    let fair = fork(|| {
+        up.pass();
+        while stop.load(SeqCst) == 0 {}
+        (used() / 4).min(250) as i32
+    });
+    let hog = fork(|| {
+        let mut p: sched_param = zero();
+        p.sched_priority = 10;
+        sys!(sched_setscheduler(0, SCHED_FIFO, &p)).v();
+        up.open();
+        let end = now_ms() + 2000;
+        while now_ms() < end {}
+        let mine = used();
+        stop.store(1, SeqCst);
+        (mine / 10).min(250) as i32
+    });
+    let (hog, fair) = (wait(hog).0 >> 8, wait(fair).0 >> 8);
+    // In units of 4 ms and 10 ms, of two seconds: about a twentieth, and the rest.
+    say!(
+        "fair some {} real time most {}",
+        if (1..=150).contains(&fair) {
+            "true".into()
+        } else {
+            format!("{fair}")
+        },
+        if hog >= 130 {
+            "true".into()
+        } else {
+            format!("{hog}")
+        }
+    );
+}
+
+fn realtime_limits() {
+    let (period, runtime) = (
+        "/proc/sys/kernel/sched_rt_period_us",
+        "/proc/sys/kernel/sched_rt_runtime_us",
+    );
+    say!("{} {}", get(period), get(runtime));
+    let set = |p: &str, v: &str| {
+        let fd = open(p, O_WRONLY);
+        if fd.failed() {
+            return fd;
+        }
+        let r = write(fd.fd(), v.as_bytes());
+        close(fd.fd());
+        r
+    };
+    // What is refused, and what changes nothing.
+    say!("runtime {} {}", set(runtime, "-2"), set(runtime, "1000001"));
+    say!("period {} {}", set(period, "0"), set(period, "900000"));
+    say!(
+        "the same {} {}",
+        set(period, "1000000\n"),
+        set(runtime, "950000\n")
+    );
+    say!("{} {}", get(period), get(runtime));
 }
