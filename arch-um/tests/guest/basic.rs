@@ -278,26 +278,30 @@ fn two_cpus() {
 }
 
 fn unmap_other() {
+    const ROUNDS: u64 = 200;
     let m = Machine::new(2);
     let (space, mut cx, data) = m.program(code::count());
     cx.gp[RDI] = DATA;
     let same = space.clone();
     let faults = &*Box::leak(Box::new(AtomicU64::new(0)));
+    let ended = &*Box::leak(Box::new(AtomicBool::new(false)));
     m.start(1, move || {
-        loop {
+        // The last fault is the end: the machine is taken down after that.
+        for i in 0..ROUNDS {
             match m.run_on(1, &same, &mut cx) {
                 Trap::PageFault { addr, access } => {
                     assert_eq!((addr, access), (DATA, Prot::WRITE));
                     faults.fetch_add(1, Ordering::SeqCst);
-                    while faults.load(Ordering::SeqCst) % 2 == 1 {
+                    while i + 1 < ROUNDS && faults.load(Ordering::SeqCst) % 2 == 1 {
                         std::thread::yield_now();
                     }
                 }
                 t => panic!("{t:?}"),
             }
         }
+        ended.store(true, Ordering::SeqCst);
     });
-    for i in 0..200u64 {
+    for i in 0..ROUNDS {
         let before = word(data, 0).load(Ordering::SeqCst);
         while word(data, 0).load(Ordering::SeqCst) == before {
             std::thread::yield_now();
@@ -315,6 +319,9 @@ fn unmap_other() {
         assert_eq!(word(data, 0).load(Ordering::SeqCst), 7);
         map(&*space, DATA, 1, data, RW);
         faults.fetch_add(1, Ordering::SeqCst);
+    }
+    while !ended.load(Ordering::SeqCst) {
+        std::thread::yield_now();
     }
 }
 
