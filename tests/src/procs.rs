@@ -5,6 +5,7 @@
 //! run while it lived, or becomes a child of ours.
 
 use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 /// One process as `/proc/PID/stat` shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -149,6 +150,48 @@ impl Tree {
         self.look().iter().filter_map(|p| cpu_ticks(p.pid)).sum()
     }
 
+    /// Waits until nothing of it runs or is about to: all threads sleep, and none has been
+    /// awake between several looks. False: that was not so within `secs` seconds.
+    pub fn settle(&mut self, secs: u64) -> bool {
+        const LOOKS: u32 = 4;
+        let end = Instant::now() + Duration::from_secs(secs);
+        let (mut last, mut same) = (None, 0);
+        while same < LOOKS {
+            if Instant::now() > end {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+            let now = self.switches();
+            same = if now.is_some() && now == last {
+                same + 1
+            } else {
+                0
+            };
+            last = now;
+        }
+        true
+    }
+
+    /// How often all of its threads have been switched to; `None` if one of them runs.
+    fn switches(&mut self) -> Option<u64> {
+        let mut sum = 0;
+        for p in self.look().iter().filter(|p| p.state != 'Z') {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", p.pid)).ok()?;
+            for t in tasks {
+                let status = std::fs::read_to_string(t.ok()?.path().join("status")).ok()?;
+                let field = |name: &str| {
+                    let l = status.lines().find_map(|l| l.strip_prefix(name))?;
+                    l.trim().split(' ').next().map(String::from)
+                };
+                if !matches!(field("State:")?.as_str(), "S" | "T" | "t" | "I") {
+                    return None;
+                }
+                sum += field("voluntary_ctxt_switches:")?.parse::<u64>().ok()?;
+            }
+        }
+        Some(sum)
+    }
+
     /// A living process with this name.
     pub fn named(&mut self, name: &str) -> Option<i32> {
         let is = |p: &&Proc| {
@@ -173,7 +216,7 @@ impl Tree {
             if alive == 0 {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

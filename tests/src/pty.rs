@@ -161,6 +161,26 @@ impl Pty {
         unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, &size) };
     }
 
+    /// Waits until everything on the terminal sleeps. What has come out is not read.
+    ///
+    /// # Panics
+    /// If that is not so within half a minute.
+    pub fn settle(&mut self) {
+        assert!(self.tree.settle(30), "it never comes to rest");
+    }
+
+    /// Waits for `done`; reads on meanwhile. False: it is not so within `secs` seconds.
+    pub fn until(&mut self, secs: u64, done: impl Fn(&Pty) -> bool) -> bool {
+        let end = Instant::now() + Duration::from_secs(secs);
+        while !done(self) {
+            if Instant::now() > end {
+                return false;
+            }
+            self.pull(10);
+        }
+        true
+    }
+
     /// All of the terminal's settings.
     pub fn settings(&self) -> Vec<u8> {
         settings(&self.slave)
