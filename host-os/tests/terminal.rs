@@ -250,6 +250,16 @@ impl Machine {
 fn command(mode: &str) -> Command {
     let mut c = Command::new(std::env::current_exe().expect("path"));
     c.arg(mode);
+    // A shell has its background jobs ignore them; so this test, if it is one.
+    // SAFETY: signal(2) is safe between fork and exec.
+    unsafe {
+        c.pre_exec(|| {
+            for n in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+                libc::signal(n, libc::SIG_DFL);
+            }
+            Ok(())
+        });
+    }
     c
 }
 

@@ -1,6 +1,6 @@
 //! One run of a command, usually `lodger run`, under a time limit.
 
-use crate::procs::Tree;
+use crate::procs::{self, Tree};
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -179,9 +179,10 @@ impl Run {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        // SAFETY: setsid is async-signal-safe and touches no memory.
+        // SAFETY: both are async-signal-safe and touch no memory.
         unsafe {
             self.command.pre_exec(|| {
+                procs::default_signals();
                 libc::setsid();
                 Ok(())
             })

@@ -50,6 +50,17 @@ fn is_killed(pid: i32) -> bool {
 /// Flag of a process on its way out, in the host's `stat` files.
 const PF_EXITING: u32 = 4;
 
+/// Between fork and exec: what whoever started the tests ignored (a shell does
+/// so with SIGINT and SIGQUIT for its background jobs) is not ignored any more.
+pub fn default_signals() {
+    for n in 1..32 {
+        if n != libc::SIGKILL && n != libc::SIGSTOP {
+            // SAFETY: signal(2) is async-signal-safe; SIG_DFL is no handler of ours.
+            unsafe { libc::signal(n, libc::SIG_DFL) };
+        }
+    }
+}
+
 /// Makes this process the parent of orphans below it.
 pub fn become_subreaper() {
     // SAFETY: changes one attribute of this process.

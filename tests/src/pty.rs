@@ -1,7 +1,7 @@
 //! Drives an interactive program through a pseudo-terminal, as expect(1) does.
 
 use crate::machine::Run;
-use crate::procs::Tree;
+use crate::procs::{self, Tree};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -65,9 +65,10 @@ impl Pty {
         });
         let c = run.raw();
         c.stdin(i).stdout(o).stderr(e).env("TERM", "vt100");
-        // SAFETY: setsid and an ioctl are async-signal-safe and touch no memory.
+        // SAFETY: all three are async-signal-safe and touch no memory.
         unsafe {
             c.pre_exec(move || {
+                procs::default_signals();
                 libc::setsid();
                 libc::ioctl(s, libc::TIOCSCTTY, 0);
                 Ok(())

@@ -85,10 +85,7 @@ const MISTAKES: &[(&[&str], &str)] = &[
         "--workdir /etc/passwd",
     ),
     (&["--memory-file", "/nowhere/m", "true"], "No such file"),
-    (
-        &["--memory-file", "/etc/passwd", "true"],
-        "not a memory file",
-    ),
+    (&["--memory-file", "/etc/passwd", "true"], "/etc/passwd"),
     (&["--memory-file", "/", "true"], "--memory-file"),
     (&["--memory-file", "/dev/full", "true"], "--memory-file"),
 ];
@@ -96,6 +93,14 @@ const MISTAKES: &[(&[&str], &str)] = &[
 fn mistakes() -> Result<(), String> {
     for (args, part) in MISTAKES {
         refused(&lodger(args), part).map_err(|e| format!("{args:?}: {e}"))?;
+    }
+    let file = scratch().join("no memory");
+    std::fs::write(&file, "something else").map_err(|e| e.to_string())?;
+    let name = file.to_string_lossy();
+    let args = ["--memory-file", &name, "true"];
+    refused(&lodger(&args), "not a memory file")?;
+    if std::fs::read(&file).map_err(|e| e.to_string())? != b"something else" {
+        return Err("a file that is no memory file was changed".into());
     }
     let mut run = Run::command(lodger_tests::build::lodger()).arg("ruin");
     run = run.args(["--", "true"]);

@@ -306,7 +306,7 @@ fn slow_reader(on: On) -> Result<(), Failed> {
     if spent > 20 {
         return Err(format!("{spent} ticks of CPU time in a second of waiting").into());
     }
-    let rest = p.expect("\n200000\r\n", 30)?;
+    let rest = p.expect("\n200000\r\n", 60)?;
     let got = rest.lines().filter_map(|l| l.parse::<u64>().ok());
     if let Some((want, got)) = (11..).zip(got).find(|(a, b)| a != b) {
         return Err(format!("{got} where {want} should be").into());

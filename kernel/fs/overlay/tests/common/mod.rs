@@ -86,6 +86,16 @@ pub fn user(uid: u32) -> Arc<Cred> {
     Arc::new(c)
 }
 
+/// A tmpfs whose root belongs to whom the test runs as.
+fn root_options() -> tmpfs::Options {
+    tmpfs::Options {
+        mode: 0o755,
+        uid: posix::euid(),
+        gid: posix::egid(),
+        ..tmpfs::Options::default()
+    }
+}
+
 impl Proc {
     /// A process of root's, in a namespace whose root is `sb`.
     pub fn new(sb: Arc<dyn SuperBlock>) -> Proc {
@@ -101,17 +111,11 @@ impl Proc {
     }
     pub fn tmpfs() -> Proc {
         start();
-        Proc::new(tmp(&tmpfs::Options {
-            mode: 0o755,
-            ..tmpfs::Options::default()
-        }))
+        Proc::new(tmp(&root_options()))
     }
     pub fn overlay(dir: &HostPath) -> Proc {
         start();
-        let upper = tmp(&tmpfs::Options {
-            mode: 0o755,
-            ..tmpfs::Options::default()
-        });
+        let upper = tmp(&root_options());
         let lower = host(dir, false);
         Proc::new(overlay::OverlayFs::new(lower, upper, 30))
     }
@@ -121,6 +125,16 @@ impl Proc {
             fs: self.fs.clone(),
             ns: self.ns.clone(),
         }
+    }
+    /// The same process with the rights that the test has on the host.
+    pub fn like_on_the_host(mut self) -> Proc {
+        if posix::euid() != 0 {
+            let mut c = Cred::clone(&user(posix::euid()));
+            c.gid = posix::egid();
+            (c.egid, c.sgid, c.fsgid) = (c.gid, c.gid, c.gid);
+            self.cx = Cx(Arc::new(c));
+        }
+        self
     }
     pub fn walk(&self) -> Walk<'_> {
         Walk {

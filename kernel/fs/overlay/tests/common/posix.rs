@@ -4,6 +4,14 @@ use super::check;
 use abi::Result;
 use std::ffi::CStr;
 
+pub fn euid() -> u32 {
+    // SAFETY: a plain call.
+    unsafe { libc::geteuid() }
+}
+pub fn egid() -> u32 {
+    // SAFETY: a plain call.
+    unsafe { libc::getegid() }
+}
 pub fn mkdir(p: &CStr, mode: u32) -> Result {
     // SAFETY: a plain call with a valid string.
     check(unsafe { libc::mkdir(p.as_ptr(), mode) })
