@@ -13,6 +13,14 @@ use hal::{MapOp, PAGE_SIZE, USER_END, UserSpace};
 /// Changes queued before everything is dropped instead.
 const QUEUE_MAX: usize = 512;
 
+/// When changes have to be carried out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    BeforeNextRun,
+    /// Together with others that have to be.
+    WithOthers,
+}
+
 /// A guest address space. Lock order: a process's map lock, then the queue's.
 pub(crate) struct Space {
     engine: &'static SeccompEngine,
@@ -81,6 +89,31 @@ impl Space {
         }
     }
 
+    /// Adds changes to the queue.
+    fn add(&self, ops: &[MapOp], when: When) {
+        let mut q = self.queue.changes.lock();
+        for op in ops {
+            if !valid(op, self.engine.min_addr, self.engine.frames) {
+                debug_assert!(false, "impossible mapping {op:x?}");
+                continue;
+            }
+            if let Some(last) = q.ops.last_mut()
+                && merge(last, op)
+            {
+                continue;
+            }
+            if q.ops.len() >= QUEUE_MAX {
+                q.ops.clear();
+                q.drop_all = true;
+            }
+            q.ops.push(*op);
+        }
+        // Under the queue's lock, so that whoever takes the queue answers for it.
+        if q.drop_all || when == When::BeforeNextRun && !q.ops.is_empty() {
+            self.queue.dirty.store(true, SeqCst);
+        }
+    }
+
     /// Empties the space. True: its process is clean, or there is none. False:
     /// it had to be ended, or had died.
     fn empty(&self) -> bool {
@@ -110,26 +143,11 @@ impl Space {
 
 impl UserSpace for Space {
     fn queue(&self, ops: &[MapOp]) {
-        let mut q = self.queue.changes.lock();
-        for op in ops {
-            if !valid(op, self.engine.min_addr, self.engine.frames) {
-                debug_assert!(false, "impossible mapping {op:x?}");
-                continue;
-            }
-            if let Some(last) = q.ops.last_mut()
-                && merge(last, op)
-            {
-                continue;
-            }
-            if q.ops.len() >= QUEUE_MAX {
-                q.ops.clear();
-                q.drop_all = true;
-            }
-            q.ops.push(*op);
-        }
-        self.queue
-            .dirty
-            .store(q.drop_all || !q.ops.is_empty(), SeqCst);
+        self.add(ops, When::BeforeNextRun);
+    }
+
+    fn queue_ahead(&self, ops: &[MapOp]) {
+        self.add(ops, When::WithOthers);
     }
 
     fn flush(&self) {

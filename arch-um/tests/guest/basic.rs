@@ -22,6 +22,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("two_cpus_in_one_space", two_cpus),
     ("unmap_and_flush_reach_the_other_cpu", unmap_other),
     ("rights_change", rights),
+    ("mapped_ahead", mapped_ahead),
     ("many_mappings", many_mappings),
     ("reuse_shows_nothing_old", reuse),
     ("many_spaces", many_spaces),
@@ -372,6 +373,54 @@ fn rights() {
         ),
         "{t:?}"
     );
+}
+
+fn mapped_ahead() {
+    const AHEAD: u64 = DATA + 0x10_0000;
+    let m = Machine::new(1);
+    let (space, mut cx, data) = m.program(code::faults());
+    let at = |cx: &mut UserContext, addr| {
+        cx.gp[RDI] = addr;
+        cx.gp[RIP] = TEXT;
+    };
+    // Nothing else is waited for yet.
+    at(&mut cx, DATA + 0x8000);
+    assert!(matches!(m.run(&space, &mut cx), Trap::PageFault { .. }));
+    space.queue_ahead(&[MapOp::Map {
+        addr: AHEAD,
+        len: 0x1000,
+        pfn: data,
+        prot: RW,
+        populate: false,
+    }]);
+    at(&mut cx, AHEAD);
+    let access = Prot::READ;
+    let missed = Trap::PageFault {
+        addr: AHEAD,
+        access,
+    };
+    assert_eq!(m.run(&space, &mut cx), missed);
+    // It goes along with whatever comes next, in the order of all changes.
+    map(&*space, AHEAD + 0x4000, 1, data, RW);
+    at(&mut cx, AHEAD);
+    assert_ne!(m.run(&space, &mut cx), missed);
+    space.queue_ahead(&[MapOp::Map {
+        addr: AHEAD + 0x2000,
+        len: 0x1000,
+        pfn: data,
+        prot: RW,
+        populate: false,
+    }]);
+    space.queue(&[MapOp::Unmap {
+        addr: AHEAD + 0x2000,
+        len: 0x1000,
+    }]);
+    at(&mut cx, AHEAD + 0x2000);
+    let gone = Trap::PageFault {
+        addr: AHEAD + 0x2000,
+        access,
+    };
+    assert_eq!(m.run(&space, &mut cx), gone);
 }
 
 fn many_mappings() {

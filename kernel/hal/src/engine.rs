@@ -100,6 +100,12 @@ pub trait UserSpace: Send + Sync {
     /// or pages needs no more than this. May be called with spin locks up to
     /// `level::MM` held; takes only the queue's own lock.
     fn queue(&self, ops: &[MapOp]);
+    /// As [`UserSpace::queue`] for mappings that save later faults: they are in
+    /// the order of all changes, but may wait until another change makes the
+    /// host's calls necessary, or for ever. Must not contain anything else.
+    fn queue_ahead(&self, ops: &[MapOp]) {
+        self.queue(ops);
+    }
     /// When it returns, no guest code on any vCPU sees what was mapped before
     /// the changes queued so far. Called before frames are reused or rights
     /// that were taken are relied on; with no spin lock held. Costs nothing

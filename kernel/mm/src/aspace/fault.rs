@@ -8,7 +8,7 @@
 
 use super::pt::{Owner, PageTable, Pte, rights};
 use super::vma::{FileRange, STACK_GAP, Show, Vma, extent_pages};
-use super::{FaultError, Mm, MmLimits, PAGE, VmFlags};
+use super::{FaultError, Mm, MmLimits, Ops, PAGE, VmFlags, When};
 use crate::frame::{self, Contents, Gathered, Kind, Pinned};
 use crate::page_cache::fill::Ahead;
 use crate::page_cache::yield_if_needed;
@@ -122,7 +122,7 @@ impl Mm {
                 Some(p) if p.owner() == Owner::Anon => self.own(v, None, page),
                 _ => self.own(v, Some(f), page),
             },
-            Show::File(f) => self.file_page(v, f, page, write),
+            Show::File(f) => self.file_page(v, f, page, write, When::Now),
         }
     }
 
@@ -352,7 +352,7 @@ impl Mm {
     }
 
     /// A page of a file, for reading, or for writing through a shared mapping.
-    fn file_page(&self, v: &Vma, f: &FileRange, page: u64, write: bool) -> Outcome {
+    fn file_page(&self, v: &Vma, f: &FileRange, page: u64, write: bool, when: When) -> Outcome {
         let code = v.prot.contains(Prot::EXEC);
         let window = match v.pattern {
             _ if code => CODE,
@@ -391,7 +391,7 @@ impl Mm {
         let outcome = {
             let mut pages = f.cache.lock_pages();
             let mut pt = self.pt.lock();
-            let mut ops = self.ops();
+            let mut ops = Ops::new(&*self.space, when);
             pages.for_present(first, end, |i, p| {
                 let a = lo + (i - first) * PAGE;
                 if !ok || pt.get(a).is_some() {
@@ -441,20 +441,25 @@ impl Mm {
         outcome
     }
 
-    /// Maps the resident pages of a new mapping of code ahead of the faults that are sure to come.
-    pub(super) fn map_code(&self, start: u64, end: u64) {
+    /// Maps resident pages of a new mapping of a file ahead of the faults that
+    /// are likely to come: much of code, the beginning of anything else.
+    pub(super) fn map_ahead(&self, start: u64, end: u64, prot: Prot) {
+        // Code is run soon, and is not worth a fault; the rest goes along with it.
+        let (window, windows, when) = match prot.contains(Prot::EXEC) {
+            true => (CODE, 4, When::Now),
+            false => (FILE, 1, When::Later),
+        };
+        let end = end.min(start.saturating_add(windows * window * PAGE));
         let mut at = start;
-        // More than this is not all used at once.
-        let end = end.min(start + 4 * CODE * PAGE);
         while at < end {
             let vmas = self.vmas.read();
             let Some(v) = vmas.find(at) else { return };
             let Show::File(f) = &v.show else { return };
             let resident = f.cache.lock_pages().present(v.index(f, at)).is_some();
-            if resident && !matches!(self.file_page(v, f, at, false), Outcome::Done) {
+            if resident && !matches!(self.file_page(v, f, at, false, when), Outcome::Done) {
                 return;
             }
-            at = (at & !(CODE * PAGE - 1)) + CODE * PAGE;
+            at = (at & !(window * PAGE - 1)) + window * PAGE;
         }
     }
 
@@ -584,7 +589,7 @@ impl Mm {
                     Some(p) if p.owner() == Owner::Anon => self.own(v, None, page),
                     _ => self.own(v, Some(f), page),
                 },
-                Show::File(f) => self.file_page(v, f, page, false),
+                Show::File(f) => self.file_page(v, f, page, false, When::Now),
             }
         };
         match outcome {

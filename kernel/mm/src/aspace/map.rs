@@ -64,14 +64,15 @@ impl Mm {
             return Err(Errno::ENOMEM);
         }
         let mut gone = Gone::default();
-        let code = req.prot.contains(Prot::EXEC) && matches!(req.backing, Backing::File { .. });
+        let prot = req.prot;
+        let ahead = !shared && !prot.is_empty() && matches!(req.backing, Backing::File { .. });
         let result = self.map_locked(&mut self.vmas.write(), req, len, limits, &mut gone);
         drop(gone);
         let (addr, populate, write) = result?;
         if populate {
             self.populate(addr, addr + len, write);
-        } else if code {
-            self.map_code(addr, addr + len);
+        } else if ahead {
+            self.map_ahead(addr, addr + len, prot);
         }
         Ok(addr)
     }

@@ -40,7 +40,7 @@ use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use hal::{Engine, PAGE_SIZE, Prot, USER_END, UserSpace};
-use ops::Ops;
+use ops::{Ops, When};
 use pt::{Owner, PageTable, Step};
 use sync::{RwLock, SpinLock, level};
 use vma::{Gone, VmaSet};
@@ -289,7 +289,7 @@ impl Mm {
     }
 
     fn ops(&self) -> Ops<'_> {
-        Ops::new(&*self.space)
+        Ops::new(&*self.space, When::Now)
     }
     fn is_victim(&self) -> bool {
         self.victim.load(Relaxed)

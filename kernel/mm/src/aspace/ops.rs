@@ -11,14 +11,25 @@ pub(super) struct Ops<'a> {
     space: &'a dyn UserSpace,
     buf: [MapOp; MAX],
     len: usize,
+    when: When,
     /// Requests made in all.
     pub(super) count: usize,
 }
 
+/// When the host has to know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum When {
+    /// Before the guest runs again.
+    Now,
+    /// With the next requests, whenever those come: pages mapped ahead of their use.
+    Later,
+}
+
 impl<'a> Ops<'a> {
-    pub(super) fn new(space: &'a dyn UserSpace) -> Ops<'a> {
+    pub(super) fn new(space: &'a dyn UserSpace, when: When) -> Ops<'a> {
         Ops {
             space,
+            when,
             buf: [MapOp::Unmap { addr: 0, len: 0 }; MAX],
             len: 0,
             count: 0,
@@ -38,7 +49,11 @@ impl<'a> Ops<'a> {
     /// Hands over what was collected.
     pub(super) fn submit(&mut self) {
         if self.len > 0 {
-            self.space.queue(&self.buf[..self.len]);
+            let ops = &self.buf[..self.len];
+            match self.when {
+                When::Now => self.space.queue(ops),
+                When::Later => self.space.queue_ahead(ops),
+            }
             self.len = 0;
         }
     }
