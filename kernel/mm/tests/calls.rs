@@ -6,7 +6,7 @@ use abi::Errno;
 use common::*;
 use hal::{Prot, USER_END};
 use mm::PageCache;
-use mm::aspace::{Backing, FaultError, Fixed, Layout, MapRequest, MmLimits, VmFlags};
+use mm::aspace::{Backing, FaultError, Fixed, Layout, MapRequest, MmLimits, VmFlags, Writers};
 use mm::io::SliceSource;
 
 const NONE: Prot = Prot::empty();
@@ -300,7 +300,7 @@ fn advice() {
     adv(a, 1, 10).unwrap();
     adv(a + PAGE, 1, 18).unwrap();
     assert_eq!(mm.vmas(false).unwrap().len(), 3);
-    let child = mm.fork().unwrap();
+    let child = mm.fork(Writers::None).unwrap();
     assert_eq!(load(&child, a), Err(FaultError::Segv(1)));
     assert_eq!(load(&child, a + PAGE), Ok(0));
     assert_eq!(load(&child, a + 2 * PAGE), Ok(1));

@@ -5,7 +5,7 @@ mod common;
 
 use common::*;
 use hal::Prot;
-use mm::aspace::{Backing, MapRequest, VmFlags};
+use mm::aspace::{Backing, MapRequest, VmFlags, Writers};
 use mm::io::{SliceSink, SliceSource};
 use mm::{PageCache, heap};
 use std::alloc::Layout;
@@ -113,11 +113,11 @@ fn costs() {
     let n = shell.counts();
     println!("shell: {} anon, {} shmem pages", n.rss_anon, n.rss_shmem);
     time("fork and release a shell", 2000, |_| {
-        let child = shell.fork().unwrap();
+        let child = shell.fork(Writers::None).unwrap();
         child.release();
     });
     time("the same, both write 10 pages", 2000, |_| {
-        let child = shell.fork().unwrap();
+        let child = shell.fork(Writers::None).unwrap();
         for a in data.iter().step_by(5) {
             child.write(*a, &[2]).unwrap();
             shell.write(*a, &[2]).unwrap();

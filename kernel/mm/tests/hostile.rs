@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use hal::Prot;
 use mm::PageCache;
-use mm::aspace::{Backing, Fixed, Layout, MapRequest, MmLimits, VmFlags};
+use mm::aspace::{Backing, Fixed, Layout, MapRequest, MmLimits, VmFlags, Writers};
 use mm::io::{SliceSink, SliceSource};
 use proptest::prelude::*;
 
@@ -96,7 +96,7 @@ proptest! {
                     let _ = c.allocate(e, b.min(1 << 20));
                 }
                 22 => {
-                    let child = mm.fork().unwrap();
+                    let child = mm.fork(Writers::Others).unwrap();
                     child.vmas(true).unwrap();
                     child.counts();
                 }

@@ -5,7 +5,7 @@ mod common;
 use abi::{Errno, Result};
 use common::*;
 use hal::Prot;
-use mm::aspace::{Backing, FaultError, MapRequest, VmFlags};
+use mm::aspace::{Backing, FaultError, MapRequest, VmFlags, Writers};
 use mm::io::{SliceSink, SliceSource};
 use mm::page_cache::PageSource;
 use mm::{Mm, PageCache, frame};
@@ -136,7 +136,7 @@ fn guests_run_out_of_memory_before_the_kernel() {
     assert_eq!(n, total / 2);
     let mut children = Vec::new();
     for _ in 0..100_000 {
-        match mm.fork() {
+        match mm.fork(Writers::None) {
             Ok(c) => children.push(c),
             Err(e) => {
                 assert_eq!(e, Errno::ENOMEM);
@@ -145,6 +145,20 @@ fn guests_run_out_of_memory_before_the_kernel() {
         }
     }
     assert!(children.len() > 50 && children.len() < 100_000);
+    children.clear();
+    mm.release();
+    assert_eq!(frame::stats().anon, 0);
+    assert_eq!(frame::stats().page_tables, 0);
+
+    // Forks that copy what was written do so while there is memory, and share when it is short.
+    let mm = new_mm();
+    let (n, _) = eat(&mm, 200);
+    assert_eq!(n, 200);
+    let mut children = Vec::new();
+    while children.len() < 2 * total as usize / 200 {
+        children.push(mm.fork(Writers::None).unwrap());
+    }
+    assert!(frame::stats().anon > total / 2);
     children.clear();
     mm.release();
     assert_eq!(frame::stats().anon, 0);

@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use hal::Prot;
 use mm::PageCache;
-use mm::aspace::{Backing, FaultError, MapRequest, VmFlags};
+use mm::aspace::{Backing, FaultError, MapRequest, VmFlags, Writers};
 use mm::io::SliceSource;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -60,7 +60,7 @@ fn no_write_is_lost_while_a_space_is_forked_and_changed() {
         })
         .collect();
     for n in 0..500u64 {
-        let child = mm.fork().unwrap();
+        let child = mm.fork(Writers::Others).unwrap();
         let mut b = [0; 4];
         child.read(a + n % pages * PAGE, &mut b).unwrap();
         child.write(a + n % pages * PAGE, &b).unwrap();
@@ -115,7 +115,7 @@ fn truncation_leaves_no_mapping_behind() {
                         Err(e) => assert_eq!(e, FaultError::Bus),
                     }
                     if i % 100 == 0 {
-                        let child = mm.fork().unwrap();
+                        let child = mm.fork(Writers::Others).unwrap();
                         drop(child);
                     }
                 }

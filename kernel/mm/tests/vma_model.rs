@@ -6,7 +6,7 @@ use abi::Errno;
 use common::*;
 use hal::Prot;
 use hal_fake::space::FakeSpace;
-use mm::aspace::{Backing, FaultError, Fixed, MapRequest, VmFlags};
+use mm::aspace::{Backing, FaultError, Fixed, MapRequest, VmFlags, Writers};
 use mm::io::SliceSource;
 use mm::{Mm, PageCache};
 use proptest::prelude::*;
@@ -427,7 +427,7 @@ fn run(ops: Vec<Op>) {
             }
             Op::Fork => {
                 if spaces.len() < 4 {
-                    let child = spaces[cur].0.fork().unwrap();
+                    let child = spaces[cur].0.fork(Writers::None).unwrap();
                     let model = spaces[cur].1.clone();
                     spaces.push((child, model));
                 }

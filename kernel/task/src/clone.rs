@@ -10,6 +10,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use hal::UserContext;
 use hal::cpu::Waiter;
+use mm::aspace::Writers;
 use vfs::cred::cap;
 use vfs::{FdTable, File, FsContext};
 
@@ -231,7 +232,12 @@ pub fn clone(cx: &Ctx, args: &CloneArgs, legacy: bool) -> Result<u64> {
     let child_mm = if flags.contains(F::VM) {
         mm.clone()
     } else {
-        mm.fork()?
+        // The task's own reference and the one here.
+        let writers = match Arc::strong_count(&mm) > 2 {
+            true => Writers::Others,
+            false => Writers::None,
+        };
+        mm.fork(writers)?
     };
     let files = share(flags.contains(F::FILES), me.files(), FdTable::duplicate)?;
     let fs = share(flags.contains(F::FS), me.fs(), |f| Ok(f.duplicate()))?;

@@ -32,6 +32,8 @@ pub(crate) mod pt;
 mod remap;
 mod vma;
 
+pub use fork::Writers;
+
 use crate::PageCache;
 use crate::frame::{self, Gathered, Release};
 use abi::Result;
