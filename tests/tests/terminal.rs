@@ -314,6 +314,20 @@ fn slow_reader(on: On) -> Result<(), Failed> {
     ends_with(&mut p, 0)
 }
 
+/// A program ends before anybody has read what it wrote: more than the terminal takes,
+/// less than it and the machine's own buffer.
+fn last_words(on: On) -> Result<(), Failed> {
+    let line = "head -c 13000 /dev/zero | tr '\\0' x; echo; seq 1000; echo the end";
+    let mut p = session(on, &["sh", "-c", line]);
+    sleep(ms(500));
+    let out = p.expect("the end\r\n", 20)?;
+    let want: String = (1..=1000).map(|n| format!("{n}\r\n")).collect();
+    if out != format!("{}\r\n{want}the end\r\n", "x".repeat(13000)) {
+        return Err(format!("{} bytes, not what was written", out.len()).into());
+    }
+    ends_with(&mut p, 0)
+}
+
 /// The line is cut while programs read, wait, run in the background.
 fn cut(on: On) -> Result<(), Failed> {
     for script in ["cat", "sleep 100", "while :; do :; done"] {
@@ -557,6 +571,7 @@ const DIALOGUES: &[Dialogue] = &[
     ("paste", &["awk"], paste),
     ("raw mode", &[], raw_mode),
     ("slow reader", &[], slow_reader),
+    ("last words", &[], last_words),
     ("cut", &[], cut),
     ("hang-up", &[], hang_up),
     ("less", &["less"], less),

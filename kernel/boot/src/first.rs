@@ -28,6 +28,7 @@ pub(crate) fn init(params: BootParams) {
     };
     // What programs have written reaches the host, whether they closed it or not.
     cx.kernel().mounts().sync_all();
+    tty::finish_output(cx.kernel());
     platform.power_off(status)
 }
 

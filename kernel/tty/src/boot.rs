@@ -22,6 +22,15 @@ pub fn mount_devpts(cx: &dyn Caller, _source: &[u8], _data: &[u8]) -> Result<Arc
     Ok(root.devpts.clone())
 }
 
+/// Waits until the host's terminal has taken what the machine's programs have
+/// written so far. Before the machine ends: output that a program has got rid of
+/// is not lost with it, however slowly it is read.
+pub fn finish_output(kernel: &Kernel) {
+    if let Some(console) = Terminals::of(kernel).as_ref().and_then(|t| t.console()) {
+        console.finish_output();
+    }
+}
+
 /// Installs descriptors 0 to 2 of the first program: the host's streams, or the
 /// console, which becomes the controlling terminal of the caller's session with
 /// the caller's process group in the foreground. A stream that is closed on the

@@ -8,7 +8,7 @@ use abi::stat::makedev;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use hal::dev::Console;
 use sync::{SpinLock, level};
 
@@ -21,6 +21,8 @@ pub(crate) struct ConsoleLine {
     /// Somebody is writing to the host; and was asked to look again.
     pump: SpinLock<Pump, { level::IPC }>,
     in_transit: AtomicUsize,
+    /// Bytes that the host has taken in all.
+    sent: AtomicU64,
     pulling: AtomicBool,
     pull_again: AtomicBool,
     gone: AtomicBool,
@@ -39,6 +41,7 @@ pub(crate) fn new(root: &Terminals) -> Option<Arc<Tty>> {
         host,
         pump: SpinLock::new(Pump::default()),
         in_transit: AtomicUsize::new(0),
+        sent: AtomicU64::new(0),
         pulling: AtomicBool::new(false),
         pull_again: AtomicBool::new(false),
         gone: AtomicBool::new(false),
@@ -93,6 +96,7 @@ impl ConsoleLine {
                     }
                 }
             }
+            self.sent.fetch_add(sent as u64, Ordering::Release);
             self.in_transit.store(0, Ordering::Release);
             if !data.is_empty() {
                 // Wake-up proof: room is made before the queue is woken.
@@ -173,6 +177,9 @@ impl Line for ConsoleLine {
     }
     fn unsent(&self) -> usize {
         self.in_transit.load(Ordering::Acquire)
+    }
+    fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Acquire)
     }
     fn device_event(&self, tty: &Tty, event: hal::dev::Event) {
         use hal::dev::Event;

@@ -218,6 +218,18 @@ impl Tty {
         self.write_wait
             .wait(|| (self.unsent() == 0 || self.line.broken()).then_some(()))
     }
+    /// Waits until what has been written so far has left, whatever signals come. What
+    /// others write meanwhile is not waited for.
+    pub(crate) fn finish_output(&self) {
+        let more = self.unsent() as u64;
+        // Read after that: what leaves in between is waited for once more than needed.
+        let end = self.line.sent().saturating_add(more);
+        // Wake-up proof: as for `drain`; the bytes are counted before that wake, too.
+        self.write_wait.wait_uninterruptible(|| {
+            let done = self.unsent() == 0 || self.line.sent() >= end || self.line.broken();
+            done.then_some(())
+        });
+    }
     /// TCXONC.
     fn flow(&self, how: u64) -> Result<u64> {
         let send = {

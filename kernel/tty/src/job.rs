@@ -38,6 +38,14 @@ pub fn session_exit(session: &Arc<Session>) {
     }
 }
 
+/// What becomes of output that the host has not taken when the terminal hangs up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Output {
+    /// The line is there, its other end reads on.
+    Kept,
+    Dropped,
+}
+
 impl Tty {
     /// Whether this is the controlling terminal of `p`.
     pub fn controls(&self, p: &Process) -> bool {
@@ -137,7 +145,7 @@ impl Tty {
         let pgrp = self.foreground();
         // Files on a pseudo-terminal live on: its other side decides.
         if exit && !self.line.is_pty() {
-            self.hang_up_files();
+            self.hang_up_files(Output::Kept);
         }
         self.release_session();
         self.signal_group(pgrp, SIGHUP);
@@ -159,14 +167,14 @@ impl Tty {
         }
     }
     /// Every open file on it is dead from now on.
-    fn hang_up_files(&self) {
+    fn hang_up_files(&self, output: Output) {
         self.generation.fetch_add(1, Ordering::AcqRel);
         {
             let mut s = self.state.lock();
             s.pending.clear();
             s.ldisc.flush_input();
             s.ldisc.start();
-            if !self.line.is_pty() {
+            if output == Output::Dropped && !self.line.is_pty() {
                 s.ldisc.flush_output();
             }
         }
@@ -177,7 +185,7 @@ impl Tty {
     /// The line has gone: files are dead, the session leader is told, the terminal is free.
     pub fn hang_up(&self) {
         let session = self.session();
-        self.hang_up_files();
+        self.hang_up_files(Output::Dropped);
         self.release_session();
         if let Some(session) = session
             && let Some(leader) = self.kernel.pids.process(session.sid)

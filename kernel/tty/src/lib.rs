@@ -35,7 +35,7 @@ pub mod termios;
 mod tests;
 pub mod tty;
 
-pub use boot::{init, mount_devpts, open_streams};
+pub use boot::{finish_output, init, mount_devpts, open_streams};
 pub use job::{session_exit, session_info};
 pub use root::Terminals;
 pub use tty::Tty;

@@ -39,6 +39,10 @@ pub trait Line: Send + Sync {
     fn unsent(&self) -> usize {
         0
     }
+    /// Bytes shown since the beginning.
+    fn sent(&self) -> u64 {
+        0
+    }
     /// The host reports something.
     fn device_event(&self, _tty: &Tty, _event: hal::dev::Event) {}
     /// The last open file on the terminal is gone.
