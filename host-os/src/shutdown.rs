@@ -90,6 +90,13 @@ pub fn exit(code: i32) -> ! {
     host_sys::task::exit_group(code)
 }
 
+/// Ends the machine, whose memory file the host cannot extend. Safe in signal handlers.
+pub fn no_room() -> ! {
+    stop_machine();
+    crate::log::plain("lodger: the host has no space left for the machine's memory file");
+    exit(NOT_STARTED)
+}
+
 /// Ends the machine with exit status `code`.
 pub fn end(code: i32) -> ! {
     stop_machine();

@@ -7,7 +7,7 @@ mod images;
 
 use crate::alloc;
 use core::sync::atomic::{AtomicBool, Ordering};
-use host_os::shutdown::{self, KERNEL_PANIC, NOT_STARTED};
+use host_os::shutdown::{self, KERNEL_PANIC};
 use host_os::{log, mem};
 pub use images::open as open_images;
 use std::backtrace::Backtrace;
@@ -87,9 +87,7 @@ extern "C" fn on_fault(signo: i32, info: *mut libc::siginfo_t, _context: *mut c_
     // SAFETY: the host passes a valid structure.
     let addr = unsafe { (*info).si_addr() }.addr();
     if signo == libc::SIGBUS && hal::mem::is_direct_map(addr) {
-        shutdown::stop_machine();
-        say("lodger: the host has no space left for the machine's memory file");
-        shutdown::exit(NOT_STARTED);
+        shutdown::no_room();
     }
     let name = match signo {
         libc::SIGSEGV => "SIGSEGV",

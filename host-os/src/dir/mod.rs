@@ -49,8 +49,13 @@ pub(crate) fn uses_openat2() -> bool {
     OPENAT2.load(Ordering::Relaxed)
 }
 
-/// The host's error number in the guest's terms: the same number.
+/// The host's error number in the guest's terms: the same number. Ends the machine
+/// if the host could not reach our memory: addresses given to it are valid, so it
+/// found no room for a page of the memory file, and what the call was to do is not done.
 pub(crate) fn errno(e: host_sys::Errno) -> Errno {
+    if i32::from(e.0) == libc::EFAULT {
+        crate::shutdown::no_room();
+    }
     Errno(e.0)
 }
 

@@ -385,19 +385,24 @@ pub fn restart_wait() {
 /// Stop and continue are invisible to restartable calls and to sleeps.
 pub fn stop_restarts() {
     let check = |f: &dyn Fn() -> String| {
-        let out = pipe();
-        let pid = fork(|| {
-            let s = f();
-            write(out[1], s.as_bytes());
-            0
-        });
-        until_asleep(pid);
-        unsafe { kill(pid, SIGSTOP) };
-        wait_opt(pid, WUNTRACED);
-        unsafe { kill(pid, SIGCONT) };
-        let s = read(out[0], 100);
-        wait(pid);
-        s
+        loop {
+            let out = pipe();
+            let pid = fork(|| {
+                let s = f();
+                write(out[1], s.as_bytes());
+                0
+            });
+            until_asleep(pid);
+            unsafe { kill(pid, SIGSTOP) };
+            // On a busy machine its sleep may be over before we come to this.
+            if !WIFSTOPPED(wait_opt(pid, WUNTRACED).0) {
+                continue;
+            }
+            unsafe { kill(pid, SIGCONT) };
+            let s = read(out[0], 100);
+            wait(pid);
+            return s;
+        }
     };
     say!(
         "nanosleep {}",
