@@ -14,11 +14,11 @@ use hal::cpu::{self, CpuBlock, IRQ_DEVICE, SavedStack, StackHead};
 use hal::mem::PhysMem;
 use host_os::clock::{self, HostClock};
 use host_os::confine::{self, Handles};
-use host_os::console::HostConsole;
 use host_os::dir::HostTree;
 use host_os::mem::{BOOT_STACK_ADDR, CPU0_ADDR, MemFile, text};
 use host_os::platform::{Devs, HostPlatform};
 use host_os::shutdown::{self, Processes};
+use std::sync::OnceLock;
 
 /// User processes kept ready for fork and exec.
 const POOL: u32 = 4;
@@ -43,8 +43,8 @@ pub struct Host {
     pub trees: Vec<&'static HostTree>,
     /// Instruction set.
     pub arch: &'static X86_64,
-    /// Whether host calls are to be limited.
-    pub confined: bool,
+    /// If host calls are to be limited: what they are about.
+    pub confined: Option<Handles>,
     /// For tests: what to do to the host then.
     pub probe: Option<String>,
 }
@@ -62,7 +62,12 @@ pub fn begin_engine(
     ncpus: u32,
     facts: HostFacts,
     tick_ns: u64,
+    confined: Option<Handles>,
 ) -> Beginning {
+    let confine = confined.map(|h| {
+        let _ = HANDLES.set(h);
+        limit_user_calls as fn() -> host_sys::Result
+    });
     shutdown::set_processes(Processes {
         kill: arch_um::kill_all,
         stop: arch_um::stop_all,
@@ -74,6 +79,7 @@ pub fn begin_engine(
         frames: memory.frames() as u64,
         clock: &HostClock,
         tick_ns,
+        confine,
         machine_died,
     };
     let begun = match name {
@@ -88,6 +94,14 @@ pub fn begin_engine(
         EngineName::Kml => KmlEngine::start(memory.fd(), ncpus, facts, options).map(Beginning::Kml),
     };
     begun.unwrap_or_else(|e| fail(&explain(&e)))
+}
+
+/// For [`limit_user_calls`].
+static HANDLES: OnceLock<Handles> = OnceLock::new();
+
+/// In the ancestor of user processes that share the kernel's image.
+fn limit_user_calls() -> host_sys::Result {
+    HANDLES.get().map_or(Ok(()), confine::limit_user_calls)
 }
 
 /// Why the engine does not start, with the host's words.
@@ -136,12 +150,6 @@ pub fn start(host: Host, params: BootParams) -> ! {
         Beginning::Seccomp(z, _) => z.group(),
         Beginning::Kml(e) => e.group(),
     };
-    let handles = Handles {
-        memory: host.memory.fd(),
-        console: host.devs.console().map(HostConsole::descriptor),
-        group,
-        writes: host.trees.iter().any(|t| t.is_writable()),
-    };
     type Adopt = Box<dyn FnOnce(&'static CpuBlock) -> Result<(), arch_um::Error>>;
     let (engine, adopt): (&'static dyn Engine, Adopt) = match host.engine {
         Beginning::Seccomp(zygote, options) => {
@@ -170,7 +178,8 @@ pub fn start(host: Host, params: BootParams) -> ! {
     if let Err(e) = adopt(cpu0) {
         fail(&explain(&e));
     }
-    if host.confined {
+    if let Some(h) = host.confined {
+        let handles = Handles { group, ..h };
         confine::limit_calls(&handles).unwrap_or_else(|e| fail(&e.to_string()));
     }
     if let Some(attack) = host.probe {

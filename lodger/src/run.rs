@@ -11,7 +11,8 @@ use crate::machine::{self, Host};
 use crate::{crash, users};
 use arch_um::{HostFacts, X86_64};
 use boot::{Bind, BootParams};
-use host_os::confine::{self, Attributes};
+use host_os::confine::{self, Attributes, Handles};
+use host_os::console::HostConsole;
 use host_os::dir::HostTree;
 use host_os::dir::fds::Fds;
 use host_os::mem::{MIN_SIZE, MemFile};
@@ -97,7 +98,13 @@ pub fn run(args: RunArgs, signal_mask: u64, closed: [bool; 3]) -> ! {
             .unwrap_or_else(|e| fail(&e.to_string()));
     }
     let tick_ns = u64::from(args.tick_us) * 1000;
-    let engine = machine::begin_engine(args.engine, &memory, ncpus, facts, tick_ns);
+    let confined = confined.then(|| Handles {
+        memory: memory.fd(),
+        console: devs.console().map(HostConsole::descriptor),
+        group: 0,
+        writes: trees.iter().any(|t| t.is_writable()),
+    });
+    let engine = machine::begin_engine(args.engine, &memory, ncpus, facts, tick_ns, confined);
     machine::start(
         Host {
             engine,

@@ -73,6 +73,9 @@ pub struct EngineOptions {
     /// For tests: a clock interrupt at least this often on a vCPU that is not
     /// idle, whether one is due or not. 0 = only when due.
     pub tick_ns: u64,
+    /// Called in the ancestor of user processes that share the kernel's image, before it
+    /// makes any: limits what the kernel can do in them.
+    pub confine: Option<fn() -> host_sys::Result>,
     /// Called by the watching thread when the machine is broken beyond repair:
     /// a user process was killed from outside. Must end this process.
     pub machine_died: fn(Death),

@@ -169,6 +169,9 @@ impl KmlEngine {
                 &raw const program as usize,
             )?;
         }
+        if let Some(confine) = self.options.confine {
+            confine()?;
+        }
         let nest = &self.nest;
         nest.done.store(1, SeqCst);
         time::futex_wake_shared(&nest.done);

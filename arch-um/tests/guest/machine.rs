@@ -84,6 +84,7 @@ impl Machine {
             tick_ns: 0,
             frames: FRAMES,
             clock: &CLOCK,
+            confine: None,
             machine_died: died,
         };
         let engine = SeccompEngine::start(zygote, options).unwrap_or_else(|e| panic!("{e}"));

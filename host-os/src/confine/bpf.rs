@@ -16,6 +16,8 @@ pub(crate) enum Test {
     Bits(u32, u32, u32),
     /// Its lower half is less than this.
     Below(u32, u32),
+    /// Its upper half is less than this.
+    HighBelow(u32, u32),
     /// All of it is 0.
     Zero(u32),
 }
@@ -138,6 +140,10 @@ fn form(tests: &[Test], then: Answer) -> Vec<sock_filter> {
             }
             Test::Below(arg, k) => {
                 p.extend([half(arg, 0), insn(JGE, 0, 0, k)]);
+                out.push((p.len() - 1, true));
+            }
+            Test::HighBelow(arg, k) => {
+                p.extend([half(arg, 1), insn(JGE, 0, 0, k)]);
                 out.push((p.len() - 1, true));
             }
             Test::Zero(arg) => {

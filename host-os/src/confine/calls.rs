@@ -16,7 +16,7 @@ pub struct Handles {
     pub memory: i32,
     /// Descriptor of the terminal.
     pub console: Option<i32>,
-    /// Process group of the user processes.
+    /// Process group of the user processes, 0 if there is none yet.
     pub group: i32,
     /// The machine writes host files.
     pub writes: bool,
@@ -236,6 +236,37 @@ pub(crate) fn rows(h: &Handles) -> Vec<Row> {
     let mut prctl = fails(libc::SYS_prctl, is(PR_SET_VMA), libc::EINVAL);
     prctl.forms.push((is(libc::PR_SET_NAME), Answer::Allow));
     rows.push(prctl);
+    rows
+}
+
+/// The table for user processes that share the kernel's image (engine `kml`): what the
+/// kernel may do in them, and what making them needs. Memory may become
+/// executable where guests have theirs.
+pub(crate) fn user_rows(h: &Handles) -> Vec<Row> {
+    // Trampolines lie behind the guest's end, within the same 4 GiB.
+    const GUEST_END_HIGH: u32 = (hal::USER_END >> 32) as u32 + 1;
+    let mut rows = rows(h);
+    let mut also = |nr, tests: Vec<Test>| {
+        let form = (tests, Answer::Allow);
+        match rows.iter_mut().find(|r| r.nr == nr) {
+            Some(r) => r.forms.push(form),
+            None => rows.push(Row {
+                nr,
+                forms: vec![form],
+            }),
+        }
+    };
+    for nr in [libc::SYS_mmap, libc::SYS_mprotect] {
+        also(nr, vec![Test::HighBelow(0, GUEST_END_HIGH)]);
+    }
+    let sibling = libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_PARENT | libc::SIGCHLD;
+    also(libc::SYS_clone, vec![Test::Is(0, sibling as u32)]);
+    let death = Test::Is(0, libc::PR_SET_PDEATHSIG as u32);
+    also(
+        libc::SYS_prctl,
+        vec![death, Test::Is(1, libc::SIGKILL as u32)],
+    );
+    also(libc::SYS_getppid, vec![]);
     rows
 }
 

@@ -110,6 +110,16 @@ pub(crate) fn guardian_calls() -> Vec<libc::sock_filter> {
     bpf::program(&calls::guardian_rows(), bpf::Answer::Kill)
 }
 
+/// Limits the host calls that the kernel makes in user processes which share its image: for
+/// their ancestor, which passes the filter on. This process has one thread and leads the
+/// group of the user processes.
+pub fn limit_user_calls(h: &Handles) -> Result<(), Errno> {
+    let group = host_sys::task::getpid();
+    let rows = calls::user_rows(&Handles { group, ..*h });
+    let program = bpf::program(&rows, bpf::Answer::Trap);
+    host_sys::rights::filter_calls(&program, false)
+}
+
 /// Limits the host calls of all threads of this process, and of those to come.
 pub fn limit_calls(h: &Handles) -> Result<(), Error> {
     host_sys::rights::filter_calls(&calls::filter(h), true).map_err(Error::Calls)
