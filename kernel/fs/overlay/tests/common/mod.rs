@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, DirEntryExt, FileExt, MetadataExt};
 use std::path::{Path as HostPath, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock};
@@ -335,11 +335,17 @@ impl HostDir for HostTree {
         let mut out = Vec::new();
         for e in fs::read_dir(self.at(path)).map_err(errno)? {
             let e = e.map_err(errno)?;
-            let m = e.metadata().map_err(errno)?;
+            // What the directory says, which may be read where its files may not be looked at.
+            let t = e.file_type().map_err(errno)?;
+            let kind = match (t.is_dir(), t.is_symlink()) {
+                (true, _) => libc::DT_DIR,
+                (_, true) => libc::DT_LNK,
+                _ => libc::DT_REG,
+            };
             out.push(HostDirEntry {
                 name: e.file_name().into_vec(),
-                ino: m.ino(),
-                kind: (m.mode() >> 12) as u8,
+                ino: e.ino(),
+                kind,
             });
         }
         Ok(out)
