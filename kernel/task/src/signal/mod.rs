@@ -148,7 +148,12 @@ impl Pending {
         if standard && self.set.has(signo) {
             return Ok(());
         }
-        match room(standard && info.code >= 0) {
+        // Where the kernel has no memory for it, as if the limit were reached.
+        let place = match self.queue.try_reserve(1) {
+            Ok(()) => room(standard && info.code >= 0),
+            Err(_) => Room::Full,
+        };
+        match place {
             Room::Place(share) => self.queue.push_back((info, share)),
             Room::Full if !standard && ![SI_USER, SI_KERNEL].contains(&info.code) => {
                 return Err(Errno::EAGAIN);
