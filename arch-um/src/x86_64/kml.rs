@@ -5,7 +5,7 @@
 //! While guest code runs, the GS base points to it. A trap of any kind puts the
 //! registers into the [`hal::UserContext`] and makes [`enter`] return.
 //!
-//! - A rewritten call site jumps to [`entry`] with the return address in rcx.
+//! - A rewritten call site jumps to `entry` with the return address in rcx.
 //! - A signal that finds guest code copies the registers out of the host's frame,
 //!   aims the frame at `resume` and returns, so that kernel code never runs in
 //!   signal context.

@@ -3,7 +3,7 @@
 //!
 //! Blocks have a power of two as size and alignment; a freed block is kept for
 //! the next one of its size. All state lies in this program's variables, which
-//! [`share_image`] puts into shared memory as well. Off until [`start`].
+//! [`share`] puts into shared memory as well. Off until [`start`].
 
 use crate::raw::{Errno, Result};
 use crate::time::{futex_wait_shared, futex_wake_shared};
