@@ -126,6 +126,10 @@ pub struct RunArgs {
         env = "LODGER_ENGINE"
     )]
     pub engine: EngineName,
+    /// With the engine kml: leave the call sites of programs as they are, so that each
+    /// call traps.
+    #[arg(long)]
+    pub no_patch: bool,
     /// Keep the machine's memory in this file (for debugging, also after a crash).
     #[arg(long, value_name = "PATH")]
     pub memory_file: Option<PathBuf>,

@@ -55,9 +55,10 @@ pub fn share_memory() {
 }
 
 /// Forks the ancestor of the user processes. This process has one thread.
-/// `tick_ns`: for tests, time between clock interrupts, 0 = as they are due.
+/// `rewrite`: `kml` may rewrite call sites. `tick_ns`: for tests, time between clock interrupts, 0 = as they are due.
 pub fn begin_engine(
     name: EngineName,
+    rewrite: bool,
     memory: &MemFile,
     ncpus: u32,
     facts: HostFacts,
@@ -91,7 +92,9 @@ pub fn begin_engine(
             };
             Zygote::spawn(&config).map(|z| Beginning::Seccomp(z, options))
         }
-        EngineName::Kml => KmlEngine::start(memory.fd(), ncpus, facts, options).map(Beginning::Kml),
+        EngineName::Kml => {
+            KmlEngine::start(memory.fd(), ncpus, facts, rewrite, options).map(Beginning::Kml)
+        }
     };
     begun.unwrap_or_else(|e| fail(&explain(&e)))
 }

@@ -104,7 +104,15 @@ pub fn run(args: RunArgs, signal_mask: u64, closed: [bool; 3]) -> ! {
         group: 0,
         writes: trees.iter().any(|t| t.is_writable()),
     });
-    let engine = machine::begin_engine(args.engine, &memory, ncpus, facts, tick_ns, confined);
+    let engine = machine::begin_engine(
+        args.engine,
+        !args.no_patch,
+        &memory,
+        ncpus,
+        facts,
+        tick_ns,
+        confined,
+    );
     machine::start(
         Host {
             engine,

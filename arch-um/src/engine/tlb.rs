@@ -41,6 +41,12 @@ impl Tlb {
         self.entries.len()
     }
 
+    /// Frame and rights of the page at `addr`.
+    pub(crate) fn at(&self, addr: u64) -> Option<(Pfn, Prot)> {
+        let e = self.entries.get(self.find(addr))?;
+        (e.start <= addr).then(|| (Pfn(e.pfn_at(addr)), e.prot))
+    }
+
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
     }

@@ -3,8 +3,9 @@
 //!
 //! - [`process`]: user processes and the zygote. [`space`]: the [`hal::UserSpace`].
 //! - [`thread`]: host threads, handing a vCPU over, timers, signals.
-//! - [`run`]: running guest code.
+//! - [`run`]: running guest code. [`patch`]: rewriting its call sites.
 
+mod patch;
 mod process;
 mod run;
 mod space;
@@ -13,7 +14,7 @@ mod thread;
 use crate::engine::Death;
 use crate::lock::HostLock;
 use crate::sysvec::{leak, leak_slice};
-use crate::x86_64::{fpu, kml};
+use crate::x86_64::{clock, fpu, kml};
 use crate::{EngineOptions, Error, HostFacts};
 use abi::Errno;
 use core::ptr;
@@ -23,6 +24,7 @@ use hal::cpu::{CpuBlock, CpuId, SavedStack, mode};
 use hal::{Engine, Trap, UserContext, UserSpace};
 use host_sys::signal::{self, bit};
 use host_sys::{arena, task, time};
+use patch::Patches;
 use process::{Nest, Pool, Vcpu};
 use space::Space;
 use std::sync::{Arc, mpsc};
@@ -45,6 +47,7 @@ pub struct KmlEngine {
     next_refresh: AtomicU64,
     /// Components of the vector state that are switched.
     features: u64,
+    patches: Patches,
 }
 
 /// Makes this process's memory such that user processes share it: the heap
@@ -75,6 +78,7 @@ pub fn share_memory() -> Result<(), Error> {
     }
     arena::start().map_err(fail("make the heap of the user processes"))?;
     time::share_futexes();
+    patch::open_text().map_err(fail("make the file of rewritten pages"))?;
     for (from, to) in ranges {
         // SAFETY: the program's own variables; one thread, as the caller promises.
         unsafe { arena::share(from, to) }.map_err(fail("share the program's variables"))?;
@@ -84,11 +88,12 @@ pub fn share_memory() -> Result<(), Error> {
 
 impl KmlEngine {
     /// Forks the ancestor of the user processes, sharing `mem_fd`, the memory
-    /// file. One thread, which lives as long as the machine; after [`share_memory`].
+    /// file. `rewrite`: call sites may become jumps. One thread, which lives as long as the machine; after [`share_memory`].
     pub fn start(
         mem_fd: i32,
         ncpus: u32,
         facts: HostFacts,
+        rewrite: bool,
         options: EngineOptions,
     ) -> Result<&'static KmlEngine, Error> {
         crate::x86_64::string::link();
@@ -120,6 +125,7 @@ impl KmlEngine {
             map_limit: facts.map_limit.saturating_sub(400),
             next_refresh: AtomicU64::new(0),
             features: fpu::host().features,
+            patches: Patches::new(options.frames, rewrite),
         });
         engine.fork_zygote(mem_fd)?;
         Ok(engine)
@@ -277,6 +283,17 @@ impl Engine for KmlEngine {
             Ok(true) => Ok(()),
             _ => Err(Errno::EAGAIN),
         }
+    }
+    fn ticks(&self) -> u64 {
+        clock::counter()
+    }
+    fn short_ticks(&self) -> u64 {
+        // 10 µs on a CPU of 2 GHz.
+        20_000
+    }
+    fn mapping_spread(&self) -> u64 {
+        // 128 MiB: trampolines are reached by jumps of at most 2 GiB.
+        1 << 15
     }
     fn go_home(&self) {
         let cpu = hal::cpu::current_cpu();

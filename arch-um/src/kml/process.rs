@@ -5,6 +5,7 @@
 //! first thread is the process's *manager*: it makes threads, and changes mappings
 //! for those who are in other processes.
 
+use super::patch::Heat;
 use super::space::Space;
 use super::thread::{self, Thread};
 use super::{Death, KmlEngine};
@@ -46,6 +47,8 @@ pub(crate) struct Process {
     pub(crate) threads: &'static [Thread],
     /// What is mapped below [`USER_END`].
     pub(crate) map: HostLock<Tlb>,
+    /// Where calls trap.
+    pub(crate) heat: Heat,
     /// Who may ask the manager.
     asking: HostLock<()>,
     ask: AtomicU32,
@@ -307,6 +310,7 @@ impl Process {
             doomed: AtomicBool::new(false),
             threads: leak_slice(n, |i| Thread::new(engine, i as u32)),
             map: HostLock::new(Tlb::new()),
+            heat: Heat::new(),
             asking: HostLock::new(()),
             ask: AtomicU32::new(ask::NOTHING),
             cpu: AtomicU32::new(0),
@@ -403,6 +407,7 @@ impl Process {
     /// In this process: removes all mappings of the guest.
     pub(crate) fn wipe_here(&self) {
         let mut map = self.map.lock();
+        self.heat.reset();
         if map.len() > 0 {
             map.clear();
             unmap_all();

@@ -8,9 +8,12 @@ use crate::x86_64::clock;
 use crate::x86_64::fpu;
 use crate::x86_64::kml::{self, Block, XSAVE, cause, exit};
 use crate::x86_64::regs::*;
-use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 use hal::cpu::{self, CpuBlock, mode};
 use hal::{Trap, UserContext, UserSpace};
+
+/// Calls between two looks at whether the guests' clock is due.
+const LOOK_AFTER: u32 = 64;
 
 impl KmlEngine {
     pub(crate) fn run_guest(
@@ -40,7 +43,13 @@ impl KmlEngine {
             self.fetch_fp(cx);
             self.load_fp(t, b, cx);
         }
-        clock::look_after(&self.next_refresh, self.options.clock);
+        if t.count_run() % LOOK_AFTER == 0 {
+            clock::look_after(&self.next_refresh, self.options.clock);
+        }
+        if cx.gp[GS_BASE] != 0 {
+            // Rewritten sites need the GS base for themselves.
+            self.restore_sites(space);
+        }
         loop {
             if b.stepped.load(Relaxed) {
                 b.stepped.store(false, Relaxed);
@@ -63,14 +72,21 @@ impl KmlEngine {
             // SAFETY: on the thread of block `b`, in the space's process; the
             // vector state has been loaded.
             let cause = unsafe { kml::enter(b, cx, way) };
-            cpu.mode.store(mode::KERNEL, SeqCst);
+            // Who still sees USER kicks a thread that looks at the pending word anyway.
+            cpu.mode.store(mode::KERNEL, Release);
             if way == exit::FRAME {
                 // It may not have come to the guest at all.
                 kml::set_gs_base(b.at() as u64);
             }
             match cause {
                 cause::CALL => return Trap::Syscall,
-                cause::SIGNAL => return kml::trap_of(&b.sig, cx),
+                cause::SIGNAL => {
+                    let trap = kml::trap_of(&b.sig, cx);
+                    if trap == Trap::Syscall {
+                        self.consider(space, cx);
+                    }
+                    return trap;
+                }
                 _ if cpu.pending.load(SeqCst) != 0 => return Trap::Interrupt,
                 _ => {}
             }

@@ -28,6 +28,7 @@ pub(crate) struct Thread {
     ready: AtomicU32,
     /// Number of the owner of the vector state in this thread's registers.
     pub(crate) owner: AtomicU64,
+    runs: AtomicU32,
 }
 
 impl Thread {
@@ -43,6 +44,7 @@ impl Thread {
             block: AtomicPtr::new(core::ptr::null_mut()),
             ready: AtomicU32::new(0),
             owner: AtomicU64::new(0),
+            runs: AtomicU32::new(0),
         }
     }
 
@@ -56,6 +58,13 @@ impl Thread {
     pub(crate) fn set_process(&self, p: &'static Process) {
         self.process
             .store(core::ptr::from_ref(p).cast_mut(), SeqCst);
+    }
+
+    /// Counts a run of guest code. On this thread only.
+    pub(crate) fn count_run(&self) -> u32 {
+        let n = self.runs.load(Relaxed);
+        self.runs.store(n.wrapping_add(1), Relaxed);
+        n
     }
 
     /// Whether it has been set up.

@@ -70,6 +70,11 @@ static PAGE: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
 /// 1: the counter can be used. 2: it cannot. 0: not looked yet.
 static USABLE: AtomicU32 = AtomicU32::new(0);
 
+/// The time stamp counter.
+pub(crate) fn counter() -> u64 {
+    tsc()
+}
+
 fn tsc() -> u64 {
     // SAFETY: every x86-64 CPU has the instruction.
     unsafe { _rdtsc() }

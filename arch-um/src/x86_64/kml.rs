@@ -548,6 +548,19 @@ pub(crate) extern "C" fn on_signal(
         regs[libc::REG_EFL as usize] = clean_flags(gp[EFLAGS]) as i64;
         return;
     }
+    let entry = addr_of(&raw const lodger_kml_entry);
+    if signo == libc::SIGSEGV
+        && (super::patch::is_trampoline(rip) || rip == entry)
+        && gs_base() != b.this
+    {
+        // The guest has a GS base that the kernel has not seen yet: a call it is.
+        take_over(b, regs, gp);
+        gp[RIP] = gp[RCX];
+        gp[R11] = gp[EFLAGS];
+        gp[ORIG_RAX] = gp[RAX];
+        redirect_to(b, regs, &raw const lodger_kml_resume, cause::CALL);
+        return;
+    }
     // A jump of the guest's to where it has nothing shows as a fetch from there.
     let fetch = regs[libc::REG_ERR as usize] as u64 & 16 != 0
         && regs[libc::REG_CR2 as usize] as u64 == rip

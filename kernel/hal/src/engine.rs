@@ -128,6 +128,19 @@ pub trait Engine: Send + Sync {
     fn min_user_addr(&self) -> u64 {
         0x1_0000
     }
+    /// A counter that costs next to nothing to read, for deciding whether the clock
+    /// should be looked at. Engines whose traps cost much more than that have none.
+    fn ticks(&self) -> u64 {
+        0
+    }
+    /// How far [`Engine::ticks`] goes in some microseconds; 0 = there is no counter.
+    fn short_ticks(&self) -> u64 {
+        0
+    }
+    /// Number of pages within which the place of mappings may be random.
+    fn mapping_spread(&self) -> u64 {
+        1 << 28
+    }
     /// An empty address space. Errors: [`Errno::EAGAIN`] (no process),
     /// [`Errno::ENFILE`] (no descriptor), [`Errno::ENOMEM`].
     /// Dropping it gives the user process back to the pool, or ends it.

@@ -88,6 +88,8 @@ fn user_loop(task: &'static Task) {
     let engine = kernel.platform.engine();
     // Not the address space itself: what is mapped there goes when exec leaves it.
     let mut space: Option<Arc<dyn UserSpace>> = None;
+    let short = engine.short_ticks();
+    let mut mark = 0;
     // The first program's exec was no system call: the first one's result is stored.
     task.clear_flag(flag::KEEP_REGS);
     loop {
@@ -105,10 +107,24 @@ fn user_loop(task: &'static Task) {
                 space.insert(mm.space())
             }
         };
-        let now = sched::user_transition(task, true);
-        sched::program_tick(kernel, now);
+        // Where a trap is cheap, reading the clock twice would cost more than it: times
+        // are charged every few microseconds, to the mode in which that is noticed.
+        let recent = short != 0 && engine.ticks().wrapping_sub(mark) < short;
+        if recent && sched::is_alone(kernel) {
+            sched::note_mode(task, true);
+        } else {
+            let now = sched::user_transition(task, true);
+            sched::program_tick(kernel, now);
+            mark = engine.ticks();
+        }
         let trap = task.with_regs(|r| engine.run(cpu::current_cpu(), &**sp, r));
-        sched::user_transition(task, false);
+        let recent = short != 0 && engine.ticks().wrapping_sub(mark) < short;
+        if recent && trap == Trap::Syscall {
+            sched::note_mode(task, false);
+        } else {
+            sched::user_transition(task, false);
+            mark = engine.ticks();
+        }
         match trap {
             Trap::Syscall => {
                 let interrupted = syscall(task);

@@ -237,7 +237,7 @@ fn build(
     }
     let stack_len = need + STACK_ROOM.min(room - need).max(PAGE_SIZE as u64);
     load::map_stack(&mm, top, stack_len, p.image.exec_stack, &limits)?;
-    mm.lower_mappings(random.pages(1 << 28));
+    mm.lower_mappings(random.pages(kernel.platform.engine().mapping_spread()));
     let Loaded {
         start,
         entry,

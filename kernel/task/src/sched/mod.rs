@@ -352,6 +352,18 @@ pub(crate) fn user_transition(t: &Task, user: bool) -> u64 {
     now
 }
 
+/// The current task goes to user mode or comes back, so shortly after the last
+/// [`user_transition`] that its times are brought up to date later.
+pub(crate) fn note_mode(t: &Task, user: bool) {
+    t.sched.in_user.store(user, Ordering::Relaxed);
+}
+
+/// Whether no other task waits for this vCPU, so that no tick is needed.
+pub(crate) fn is_alone(kernel: &Kernel) -> bool {
+    let rq = kernel.sched.rq(cpu::current_cpu().id);
+    rq.nr.load(Ordering::Relaxed) < 2
+}
+
 /// Waits until woken, or until the deadline; the state has been announced.
 pub(crate) fn wait(task: &Task, deadline_ns: Option<u64>) {
     if task.state.load(Ordering::SeqCst) == state::RUNNING {
