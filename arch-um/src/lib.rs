@@ -20,11 +20,13 @@
 //! Neighbours: `kernel/hal` (the contract), `host-os/sys` (raw host calls).
 //! Everything that is x86-64 is below `x86_64/`.
 
+mod cpus;
 mod engine;
 mod error;
 mod facts;
 mod kml;
 mod lock;
+mod queue;
 mod sysvec;
 mod x86_64;
 mod zygote;

@@ -24,7 +24,7 @@ use crate::lock::HostLock;
 use crate::sysvec::{SysVec, leak, leak_slice};
 use crate::x86_64::frame::HostFrame;
 use crate::x86_64::{fpu, stub};
-use crate::{Error, Zygote};
+use crate::{Error, Zygote, cpus};
 use abi::Errno;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
@@ -36,7 +36,6 @@ use pool::Pool;
 use process::Process;
 use shared::StubFile;
 use space::Space;
-pub(crate) use space::{merge, valid};
 use std::sync::{Arc, OnceLock};
 use vcpu::Vcpu;
 
@@ -115,19 +114,8 @@ impl SeccompEngine {
     /// Makes the first user process, learns the host's signal frames from it,
     /// starts the watching thread.
     pub fn start(zygote: Zygote, options: EngineOptions) -> Result<&'static SeccompEngine, Error> {
-        let fail = |what| move |e| Error::Host(what, e);
         let (file, facts) = (zygote.file, zygote.facts);
-        let allowed = task::affinity(0).map_err(fail("read the CPU affinity"))?;
-        let allowed: Vec<usize> = allowed.iter().collect();
-        // From the CPU on that the host has chosen for this process: not all
-        // machines have their first vCPU on the same one.
-        // SAFETY: no arguments, no effects.
-        let here = unsafe { libc::sched_getcpu() };
-        let first = allowed.iter().position(|c| *c as i32 == here).unwrap_or(0);
-        let host_cpu = |i: usize| match (options.pin, allowed.len()) {
-            (true, n) if n > 0 => allowed[(first + i) % n] as i32,
-            _ => -1,
-        };
+        let host_cpu = cpus::choose(options.pin)?;
         let engine = leak(SeccompEngine {
             options,
             file,

@@ -5,6 +5,7 @@ use super::shared::{Slot, StubFile};
 use super::tlb::Tlb;
 use super::watchdog::Watchdog;
 use crate::lock::HostLock;
+use crate::queue::Queue;
 use crate::sysvec::{SysVec, leak_slice};
 use crate::x86_64::frame::{self, HostFrame};
 use crate::x86_64::stub::{self, Op};
@@ -56,23 +57,6 @@ pub(crate) struct MapState {
     /// Host CPU that the mapper is bound to, -1 = not bound.
     bound: i32,
     spare: SysVec<MapOp>,
-}
-
-/// Changes that wait for the mapper.
-pub(crate) struct Queue {
-    pub(crate) changes: HostLock<Changes>,
-    /// There are changes in the queue.
-    pub(crate) dirty: AtomicBool,
-    /// Changes have been taken from the queue and may not be carried out yet.
-    pub(crate) busy: AtomicBool,
-}
-
-/// What [`Queue`]'s lock guards.
-pub(crate) struct Changes {
-    /// First remove everything.
-    pub(crate) drop_all: bool,
-    /// Then do these.
-    pub(crate) ops: SysVec<MapOp>,
 }
 
 /// One slot and the user process in it.
@@ -578,14 +562,7 @@ impl MapState {
         limit: usize,
         then_go: Option<Go>,
     ) -> Result<bool, Gone> {
-        let drop_all = {
-            let mut q = queue.changes.lock();
-            core::mem::swap(&mut q.ops, &mut self.spare);
-            q.ops.clear();
-            queue.busy.store(true, SeqCst);
-            queue.dirty.store(false, SeqCst);
-            core::mem::take(&mut q.drop_all)
-        };
+        let drop_all = queue.take(&mut self.spare);
         let mut list = self.mapper.begin();
         if drop_all && self.tlb.len() > 0 {
             self.tlb.clear();

@@ -1,25 +1,13 @@
 //! [`hal::UserSpace`]: one guest address space and the user process that holds it.
 
 use super::SeccompEngine;
-use super::process::{Changes, Process, Queue, Use};
-use crate::lock::HostLock;
-use crate::sysvec::SysVec;
+use super::process::{Process, Use};
+use crate::queue::{Queue, When};
 use core::any::Any;
 use core::ptr;
+use core::sync::atomic::AtomicPtr;
 use core::sync::atomic::Ordering::{Acquire, SeqCst};
-use core::sync::atomic::{AtomicBool, AtomicPtr};
-use hal::{MapOp, PAGE_SIZE, USER_END, UserSpace};
-
-/// Changes queued before everything is dropped instead.
-const QUEUE_MAX: usize = 512;
-
-/// When changes have to be carried out.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum When {
-    BeforeNextRun,
-    /// Together with others that have to be.
-    WithOthers,
-}
+use hal::{MapOp, UserSpace};
 
 /// A guest address space. Lock order: a process's map lock, then the queue's.
 pub(crate) struct Space {
@@ -33,14 +21,7 @@ impl Space {
     pub(crate) fn new(engine: &'static SeccompEngine, process: &'static Process) -> Space {
         Space {
             engine,
-            queue: Queue {
-                changes: HostLock::new(Changes {
-                    drop_all: false,
-                    ops: SysVec::new(),
-                }),
-                dirty: AtomicBool::new(false),
-                busy: AtomicBool::new(false),
-            },
+            queue: Queue::new(),
             process: AtomicPtr::new(ptr::from_ref(process).cast_mut()),
         }
     }
@@ -89,40 +70,15 @@ impl Space {
         }
     }
 
-    /// Adds changes to the queue.
     fn add(&self, ops: &[MapOp], when: When) {
-        let mut q = self.queue.changes.lock();
-        for op in ops {
-            if !valid(op, self.engine.min_addr, self.engine.frames) {
-                debug_assert!(false, "impossible mapping {op:x?}");
-                continue;
-            }
-            if let Some(last) = q.ops.last_mut()
-                && merge(last, op)
-            {
-                continue;
-            }
-            if q.ops.len() >= QUEUE_MAX {
-                q.ops.clear();
-                q.drop_all = true;
-            }
-            q.ops.push(*op);
-        }
-        // Under the queue's lock, so that whoever takes the queue answers for it.
-        if q.drop_all || when == When::BeforeNextRun && !q.ops.is_empty() {
-            self.queue.dirty.store(true, SeqCst);
-        }
+        let (min_addr, frames) = (self.engine.min_addr, self.engine.frames);
+        self.queue.add(ops, when, min_addr, frames);
     }
 
     /// Empties the space. True: its process is clean, or there is none. False:
     /// it had to be ended, or had died.
     fn empty(&self) -> bool {
-        {
-            let mut q = self.queue.changes.lock();
-            q.ops.clear();
-            q.drop_all = false;
-            self.queue.dirty.store(false, SeqCst);
-        }
+        self.queue.forget();
         let Some(p) = self.process() else {
             return true;
         };
@@ -205,74 +161,5 @@ impl Drop for Space {
                 self.engine.let_go(p);
             }
         }
-    }
-}
-
-/// Whether the host can be asked for `op`, in a machine of `frames` frames.
-pub(crate) fn valid(op: &MapOp, min_addr: u64, frames: u64) -> bool {
-    let page = PAGE_SIZE as u64;
-    let (MapOp::Map { addr, len, .. }
-    | MapOp::Unmap { addr, len }
-    | MapOp::Protect { addr, len, .. }) = *op;
-    let range = len != 0
-        && addr % page == 0
-        && len % page == 0
-        && addr.checked_add(len).is_some_and(|end| end <= USER_END);
-    match *op {
-        MapOp::Map { pfn, .. } => {
-            range && addr >= min_addr && u64::from(pfn.0) + len / page <= frames
-        }
-        _ => range,
-    }
-}
-
-/// Extends `last` by `op` if they are of one kind and adjacent.
-pub(crate) fn merge(last: &mut MapOp, op: &MapOp) -> bool {
-    match (last, *op) {
-        (
-            MapOp::Map {
-                addr,
-                len,
-                pfn,
-                prot,
-                populate,
-            },
-            MapOp::Map {
-                addr: a,
-                len: l,
-                pfn: f,
-                prot: p,
-                populate: q,
-            },
-        ) => {
-            let next = pfn.file_offset() + *len == f.file_offset();
-            let fits = *addr + *len == a && next && *prot == p && *populate == q;
-            if fits {
-                *len += l;
-            }
-            fits
-        }
-        (MapOp::Unmap { addr, len }, MapOp::Unmap { addr: a, len: l }) => {
-            let fits = *addr + *len == a;
-            if fits {
-                *len += l;
-            }
-            fits
-        }
-        (
-            MapOp::Protect { addr, len, prot },
-            MapOp::Protect {
-                addr: a,
-                len: l,
-                prot: p,
-            },
-        ) => {
-            let fits = *addr + *len == a && *prot == p;
-            if fits {
-                *len += l;
-            }
-            fits
-        }
-        _ => false,
     }
 }

@@ -7,8 +7,8 @@
 //! whatever host call it interrupts, except the sleeps of `switch::sleep`.
 
 use super::SeccompEngine;
-use crate::Error;
 use crate::x86_64::switch;
+use crate::{Error, cpus};
 use abi::Errno;
 use core::ffi::c_void;
 use core::ptr;
@@ -19,7 +19,6 @@ use host_sys::signal::{self, bit};
 use host_sys::task::{self, CpuSet};
 use host_sys::time::{self, TimerId};
 use host_sys::{mem, raw};
-use std::sync::mpsc;
 
 const ATTENTION: i32 = libc::SIGURG;
 /// Alternate stack of a vCPU's thread: room for a crash report.
@@ -121,35 +120,17 @@ impl SeccompEngine {
         if id as usize >= self.vcpus.len() || block.id != id {
             return Err(Errno::EINVAL);
         }
-        let (tell, told) = mpsc::channel();
-        let body = move || {
+        cpus::start(id, entry, move || {
             let prot = libc::PROT_READ | libc::PROT_WRITE;
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
             // SAFETY: a new mapping, which becomes this thread's alternate
             // stack and nothing else, for ever.
-            let ready = unsafe {
+            let stack = unsafe {
                 mem::mmap(0, ALT_STACK, prot, flags, -1, 0)
                     .and_then(|base| signal::set_altstack(base, ALT_STACK))
             };
-            let ready = ready.is_ok() && self.adopt_cpu(block).is_ok();
-            let _ = tell.send(ready);
-            drop(tell);
-            if ready {
-                let here = SavedStack(AtomicU64::new(0));
-                // SAFETY: the caller of start_cpu has prepared the stack and
-                // gives it to this thread; nothing switches back to `here`.
-                unsafe { hal::cpu::switch_stack(&here, &entry) };
-            }
-        };
-        std::thread::Builder::new()
-            .name(format!("vcpu{id}"))
-            .stack_size(128 << 10)
-            .spawn(body)
-            .map_err(|_| Errno::EAGAIN)?;
-        match told.recv() {
-            Ok(true) => Ok(()),
-            _ => Err(Errno::EAGAIN),
-        }
+            stack.is_ok() && self.adopt_cpu(block).is_ok()
+        })
     }
 
     pub(crate) fn raise(&self, cpu: &CpuBlock, bits: u32) {

@@ -15,7 +15,7 @@ use crate::engine::Death;
 use crate::lock::HostLock;
 use crate::sysvec::{leak, leak_slice};
 use crate::x86_64::{clock, fpu, kml};
-use crate::{EngineOptions, Error, HostFacts};
+use crate::{EngineOptions, Error, HostFacts, cpus};
 use abi::Errno;
 use core::ptr;
 use core::sync::atomic::AtomicU64;
@@ -27,7 +27,7 @@ use host_sys::{arena, task, time};
 use patch::Patches;
 use process::{Nest, Pool, Vcpu};
 use space::Space;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use thread::Thread;
 
 /// Exit status of a user process in which kernel code crashed.
@@ -104,15 +104,7 @@ impl KmlEngine {
         if fpu::host().size > kml::XSAVE_LEN {
             return Err(Error::Frame("a vector state of unknown size"));
         }
-        let allowed = task::affinity(0).map_err(|e| Error::Host("read the CPU affinity", e))?;
-        let allowed: Vec<usize> = allowed.iter().collect();
-        // SAFETY: no arguments, no effects.
-        let here = unsafe { libc::sched_getcpu() };
-        let first = allowed.iter().position(|c| *c as i32 == here).unwrap_or(0);
-        let host_cpu = |i: usize| match (options.pin, allowed.len()) {
-            (true, n) if n > 0 => allowed[(first + i) % n] as i32,
-            _ => -1,
-        };
+        let host_cpu = cpus::choose(options.pin)?;
         let engine = leak(KmlEngine {
             options,
             mem_fd,
@@ -262,27 +254,7 @@ impl Engine for KmlEngine {
         if id as usize >= self.vcpus.len() || block.id != id {
             return Err(Errno::EINVAL);
         }
-        let (tell, told) = mpsc::channel();
-        let body = move || {
-            let ready = engine.adopt_cpu(block).is_ok();
-            let _ = tell.send(ready);
-            drop(tell);
-            if ready {
-                let here = SavedStack(AtomicU64::new(0));
-                // SAFETY: the caller of start_cpu has prepared the stack and
-                // gives it to this thread; nothing switches back to `here`.
-                unsafe { hal::cpu::switch_stack(&here, &entry) };
-            }
-        };
-        std::thread::Builder::new()
-            .name(format!("vcpu{id}"))
-            .stack_size(128 << 10)
-            .spawn(body)
-            .map_err(|_| Errno::EAGAIN)?;
-        match told.recv() {
-            Ok(true) => Ok(()),
-            _ => Err(Errno::EAGAIN),
-        }
+        cpus::start(id, entry, move || engine.adopt_cpu(block).is_ok())
     }
     fn ticks(&self) -> u64 {
         clock::counter()

@@ -2,19 +2,13 @@
 
 use super::KmlEngine;
 use super::process::{Process, unmap_all};
-use crate::engine::process::{Changes, Queue};
-use crate::engine::{merge, valid};
-use crate::lock::HostLock;
+use crate::queue::{Queue, When};
 use crate::sysvec::SysVec;
 use core::any::Any;
-use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::SeqCst;
 use hal::cpu::{self, mode};
 use hal::{MapOp, UserSpace};
 use host_sys::mem;
-
-/// Changes queued before everything is dropped instead.
-const QUEUE_MAX: usize = 512;
 
 /// A guest address space. Lock order: a process's map lock, then the queue's.
 pub(crate) struct Space {
@@ -27,14 +21,7 @@ impl Space {
     pub(crate) fn new(engine: &'static KmlEngine, process: &'static Process) -> Space {
         Space {
             engine,
-            queue: Queue {
-                changes: HostLock::new(Changes {
-                    drop_all: false,
-                    ops: SysVec::new(),
-                }),
-                dirty: AtomicBool::new(false),
-                busy: AtomicBool::new(false),
-            },
+            queue: Queue::new(),
             process,
         }
     }
@@ -65,14 +52,8 @@ impl Space {
     /// In process `p`, this space's: carries out what is queued.
     pub(crate) fn apply_here(&self, p: &Process) {
         let mut map = p.map.lock();
-        let (drop_all, ops) = {
-            let mut q = self.queue.changes.lock();
-            let ops = core::mem::replace(&mut q.ops, SysVec::new());
-            // First: who finds the queue clean must wait for what was taken from it.
-            self.queue.busy.store(true, SeqCst);
-            self.queue.dirty.store(false, SeqCst);
-            (core::mem::take(&mut q.drop_all), ops)
-        };
+        let mut ops = SysVec::new();
+        let drop_all = self.queue.take(&mut ops);
         let mut failed = false;
         if drop_all {
             map.clear();
@@ -139,12 +120,7 @@ impl Space {
     }
 
     fn empty(&self) {
-        {
-            let mut q = self.queue.changes.lock();
-            q.ops.clear();
-            q.drop_all = false;
-            self.queue.dirty.store(false, SeqCst);
-        }
+        self.queue.forget();
         match self.is_here() {
             true => self.process.wipe_here(),
             false => self.process.wipe_there(),
@@ -154,26 +130,8 @@ impl Space {
 
 impl UserSpace for Space {
     fn queue(&self, ops: &[MapOp]) {
-        let mut q = self.queue.changes.lock();
-        for op in ops {
-            if !valid(op, self.engine.min_addr, self.engine.options.frames) {
-                debug_assert!(false, "impossible mapping {op:x?}");
-                continue;
-            }
-            if let Some(last) = q.ops.last_mut()
-                && merge(last, op)
-            {
-                continue;
-            }
-            if q.ops.len() >= QUEUE_MAX {
-                q.ops.clear();
-                q.drop_all = true;
-            }
-            q.ops.push(*op);
-        }
-        self.queue
-            .dirty
-            .store(q.drop_all || !q.ops.is_empty(), SeqCst);
+        let (min_addr, frames) = (self.engine.min_addr, self.engine.options.frames);
+        self.queue.add(ops, When::BeforeNextRun, min_addr, frames);
     }
 
     fn flush(&self) {
