@@ -182,7 +182,7 @@ impl Run {
         // SAFETY: both are async-signal-safe and touch no memory.
         unsafe {
             self.command.pre_exec(|| {
-                procs::default_signals();
+                procs::prepare_child();
                 libc::setsid();
                 Ok(())
             })

@@ -50,9 +50,13 @@ fn is_killed(pid: i32) -> bool {
 /// Flag of a process on its way out, in the host's `stat` files.
 const PF_EXITING: u32 = 4;
 
-/// Between fork and exec: what whoever started the tests ignored (a shell does
-/// so with SIGINT and SIGQUIT for its background jobs) is not ignored any more.
-pub fn default_signals() {
+/// Between fork and exec. What whoever started the tests ignored (a shell does
+/// so with SIGINT and SIGQUIT for its background jobs) is not ignored any more. And
+/// when the tests are killed, so is the run: one that they watched could not
+/// even end without their answers. The thread that starts a run must outlive it.
+pub fn prepare_child() {
+    // SAFETY: changes one attribute of this process.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     for n in 1..32 {
         if n != libc::SIGKILL && n != libc::SIGSTOP {
             // SAFETY: signal(2) is async-signal-safe; SIG_DFL is no handler of ours.

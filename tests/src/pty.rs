@@ -68,7 +68,7 @@ impl Pty {
         // SAFETY: all three are async-signal-safe and touch no memory.
         unsafe {
             c.pre_exec(move || {
-                procs::default_signals();
+                procs::prepare_child();
                 libc::setsid();
                 libc::ioctl(s, libc::TIOCSCTTY, 0);
                 Ok(())
