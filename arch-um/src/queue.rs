@@ -4,7 +4,7 @@ use crate::lock::HostLock;
 use crate::sysvec::SysVec;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::SeqCst;
-use hal::{MapOp, PAGE_SIZE, USER_END};
+use hal::{MapOp, PAGE_SIZE, Prot, USER_END};
 
 /// Changes queued before everything is dropped instead.
 const QUEUE_MAX: usize = 512;
@@ -54,8 +54,9 @@ impl Queue {
                 debug_assert!(false, "impossible mapping {op:x?}");
                 continue;
             }
+            let op = readable(*op);
             if let Some(last) = q.ops.last_mut()
-                && merge(last, op)
+                && merge(last, &op)
             {
                 continue;
             }
@@ -63,7 +64,7 @@ impl Queue {
                 q.ops.clear();
                 q.drop_all = true;
             }
-            q.ops.push(*op);
+            q.ops.push(op);
         }
         // Under the queue's lock, so that whoever takes the queue answers for it.
         if q.drop_all || when == When::BeforeNextRun && !q.ops.is_empty() {
@@ -108,6 +109,17 @@ fn valid(op: &MapOp, min_addr: u64, frames: u64) -> bool {
         }
         _ => range,
     }
+}
+
+/// Pages that may be executed only can be read, too, as on a CPU without protection
+/// keys. A host with keys would take one of them to forbid it.
+fn readable(mut op: MapOp) -> MapOp {
+    if let MapOp::Map { prot, .. } | MapOp::Protect { prot, .. } = &mut op
+        && *prot == Prot::EXEC
+    {
+        *prot |= Prot::READ;
+    }
+    op
 }
 
 /// Extends `last` by `op` if they are of one kind and adjacent.

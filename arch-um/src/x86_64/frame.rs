@@ -36,6 +36,8 @@ const SS_AUTODISARM: u32 = 1 << 31;
 const UC_FLAGS_ALL: u64 = 7;
 
 const VECTOR_GP: u64 = 13;
+/// A protection key forbids the access: sigaction(2).
+const SEGV_PKUERR: i32 = 4;
 const VECTOR_PF: u64 = 14;
 const SI_KERNEL: i32 = 0x80;
 const SYS_SECCOMP: i32 = 1;
@@ -211,7 +213,8 @@ pub(crate) fn decode(sig: &Sig, cx: &mut UserContext) -> Trap {
     cx.gp[ERR] = error;
     if vector == VECTOR_PF {
         cx.gp[CR2] = cr2;
-        if signo == libc::SIGSEGV {
+        // Mappings have no protection key but number 0: the guest has denied itself that.
+        if signo == libc::SIGSEGV && code != SEGV_PKUERR {
             let access = match error {
                 e if e & 16 != 0 => Prot::EXEC,
                 e if e & 2 != 0 => Prot::WRITE,

@@ -285,6 +285,13 @@ fn oddities(base: u64, t: &mut Tally) {
         asm!("std", "mov eax, 39", "syscall", "cld", out("rax") _, out("rcx") _, out("r11") _);
         0
     }));
+    // A thread that denies itself all memory.
+    t.add(attempt(500, || unsafe {
+        asm!("wrpkru", "mov eax, 39", "syscall", "ud2", in("eax") 1, in("ecx") 0, in("edx") 0, options(noreturn))
+    }));
+    t.add(attempt(500, || unsafe {
+        asm!("wrpkru", "mov byte ptr [rsp - 8], 1", "ud2", in("eax") 3, in("ecx") 0, in("edx") 0, options(noreturn))
+    }));
     for sp in [
         0u64,
         8,
