@@ -8,6 +8,7 @@ use core::any::Any;
 use core::fmt::Write;
 use vfs::file::{FileOps, OpenFlags};
 use vfs::poll::{PollEvents, PollTable};
+use vfs::pseudo::PseudoInode;
 use vfs::text::Text;
 use vfs::{File, InodeRef};
 
@@ -82,10 +83,17 @@ pub fn process_of(file: &File) -> Result<Arc<Process>> {
     }
 }
 
-/// pidfd_send_signal(2); `info` as given by the caller, if any.
+/// pidfd_send_signal(2) to a pidfd or a process's directory in /proc; `info` as given by the caller, if any.
 pub fn send_signal(cx: &Ctx, file: &File, signo: i32, info: Option<abi::SigInfo>) -> Result {
-    let fd = file.ops.as_any().downcast_ref::<PidFd>();
-    let pid = fd.ok_or(Errno::EBADF)?.pid().ok_or(Errno::ESRCH)?;
+    let pid = match file.ops.as_any().downcast_ref::<PidFd>() {
+        Some(fd) => fd.pid().ok_or(Errno::ESRCH)?,
+        None => {
+            let inode = file.inode.as_any().downcast_ref::<PseudoInode>();
+            inode
+                .and_then(|i| i.node().process())
+                .ok_or(Errno::EBADF)??
+        }
+    };
     match info {
         Some(i) if i.signo != signo => Err(Errno::EINVAL),
         Some(i) => signal::queue_info(cx, pid, None, i),

@@ -53,7 +53,12 @@ pub trait Node: Send + Sync {
     fn lookup(&self, _name: &[u8]) -> Result<Arc<dyn Node>> {
         Err(Errno::ENOENT)
     }
+    /// A process's directory: its pid, or that it is gone. It serves as a pidfd.
+    fn process(&self) -> Option<Result<i32>> {
+        None
+    }
     /// Directory: all entries, in an order that holds still: (name, type, inode number).
+    /// Those whose names are numbers may come and go between calls; they are the last, ascending.
     fn list(&self) -> Result<Vec<(Vec<u8>, FileType, u64)>> {
         Ok(Vec::new())
     }

@@ -190,6 +190,9 @@ impl Node for PidDir {
     fn ino(&self) -> u64 {
         self.ino(who::DIR)
     }
+    fn process(&self) -> Option<Result<i32>> {
+        (!self.who.is_thread()).then(|| Ok(self.who.get()?.pid()))
+    }
     fn owner(&self) -> (u32, u32) {
         self.who.owner()
     }

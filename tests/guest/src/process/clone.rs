@@ -358,6 +358,31 @@ pub fn pidfd_signals() {
     say!("not a pidfd {}", raw!(SYS_pidfd_send_signal, 1, 0, 0, 0));
 }
 
+/// The directory of a process in /proc stands for it, too.
+pub fn pidfd_of_proc() {
+    let pid = fork(|| {
+        loop {
+            ms(1000)
+        }
+    });
+    let dir = |what: &str, flags| open(&format!("/proc/{pid}{what}"), flags | O_DIRECTORY).fd();
+    let send = |fd: i32, signo| raw!(SYS_pidfd_send_signal, fd, signo, 0, 0);
+    let fd = dir("", O_RDONLY);
+    say!("directory {} bad {}", send(fd, 0), send(fd, 65));
+    say!("path only {}", send(dir("", O_PATH), 0));
+    say!("thread {}", send(dir(&format!("/task/{pid}"), O_RDONLY), 0));
+    say!("another {}", send(dir("/task", O_RDONLY), 0));
+    say!("file {}", send(open("/proc/self/stat", O_RDONLY).fd(), 0));
+    let mut p = pollfd {
+        fd,
+        events: POLLIN,
+        revents: 0,
+    };
+    say!("poll {}", sys!(poll(&mut p, 1, 0)));
+    say!("term {} {}", send(fd, SIGTERM), wait(pid));
+    say!("gone {}", send(fd, 0));
+}
+
 pub fn pidfd_getfd_call() {
     let (g, up) = (Gate::new(), Gate::new());
     put("f", b"theirs");

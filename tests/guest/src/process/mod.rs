@@ -63,6 +63,7 @@ tests![
     clone_exit_signal,
     pidfd_basic,
     pidfd_signals,
+    pidfd_of_proc,
     pidfd_getfd_call,
     spawn_posix,
     fork_in_thread,
