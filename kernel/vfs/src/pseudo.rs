@@ -334,6 +334,17 @@ struct OpenDir {
     node: Arc<dyn Node>,
 }
 
+/// Position of the entry `0` of a directory.
+const NUMBERED: u64 = 1 << 32;
+
+/// Position of the entry `name`, number `index` in its directory.
+fn position(index: usize, name: &[u8]) -> u64 {
+    match core::str::from_utf8(name).map(str::parse::<u32>) {
+        Ok(Ok(n)) => NUMBERED + u64::from(n),
+        _ => crate::generic::FIRST_COOKIE + index as u64,
+    }
+}
+
 impl FileOps for OpenDir {
     fn as_any(&self) -> &dyn Any {
         self
@@ -344,19 +355,13 @@ impl FileOps for OpenDir {
     fn read(&self, _f: &File, _cx: &dyn Caller, _pos: u64, _dst: &mut dyn Sink) -> Result<usize> {
         Err(Errno::EISDIR)
     }
-    /// Positions: 0 `.`, 1 `..`, 2 + i the i-th entry.
     fn read_dir(&self, f: &File, pos: u64, emit: &mut DirEmit<'_>) -> Result {
-        let parent = crate::generic::parent_ino(f);
-        if pos == 0 && !emit(b".", self.node.ino(), FileType::Dir, 1) {
+        if !crate::generic::emit_dots(f, pos, emit) {
             return Ok(());
         }
-        if pos <= 1 && !emit(b"..", parent, FileType::Dir, 2) {
-            return Ok(());
-        }
-        let list = self.node.list()?;
-        let start = usize::try_from(pos.saturating_sub(2)).unwrap_or(usize::MAX);
-        for (i, (name, kind, ino)) in list.iter().enumerate().skip(start) {
-            if !emit(name, *ino, *kind, i as u64 + 3) {
+        for (i, (name, kind, ino)) in self.node.list()?.iter().enumerate() {
+            let at = position(i, name);
+            if at >= pos && !emit(name, *ino, *kind, at + 1) {
                 break;
             }
         }

@@ -31,6 +31,7 @@ mod who;
 use abi::{Errno, Result};
 use alloc::format;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use task::Kernel;
 use vfs::file::Caller;
@@ -112,19 +113,20 @@ impl Node for Root {
         })
     }
     fn list(&self) -> Result<Vec<Entry>> {
-        let mut v: Vec<Entry> = Vec::new();
-        for p in self.kernel.pids.processes() {
-            let name = format!("{}", p.pid()).into_bytes();
-            v.push((name, FileType::Dir, who::ino(p.pid(), who::DIR)));
-        }
-        v.push((b"self".to_vec(), FileType::Symlink, SELF_INO));
-        v.push((b"thread-self".to_vec(), FileType::Symlink, THREAD_SELF_INO));
-        v.push((b"mounts".to_vec(), FileType::Symlink, MOUNTS_INO));
-        v.push((b"net".to_vec(), FileType::Symlink, NET_INO));
-        v.push((b"sys".to_vec(), FileType::Dir, SYS_INO));
+        let mut v: Vec<Entry> = vec![
+            (b"self".to_vec(), FileType::Symlink, SELF_INO),
+            (b"thread-self".to_vec(), FileType::Symlink, THREAD_SELF_INO),
+            (b"mounts".to_vec(), FileType::Symlink, MOUNTS_INO),
+            (b"net".to_vec(), FileType::Symlink, NET_INO),
+            (b"sys".to_vec(), FileType::Dir, SYS_INO),
+        ];
         for (i, row) in machine::ROWS.iter().enumerate() {
             let ino = FIRST_ROW_INO + i as u64;
             v.push((row.0.as_bytes().to_vec(), FileType::Regular, ino));
+        }
+        for p in self.kernel.pids.processes() {
+            let name = format!("{}", p.pid()).into_bytes();
+            v.push((name, FileType::Dir, who::ino(p.pid(), who::DIR)));
         }
         Ok(v)
     }

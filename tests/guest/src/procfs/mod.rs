@@ -11,6 +11,7 @@ tests![
     sysctl_files,
     pid_dirs,
     fd_dir,
+    dirs_that_shrink,
     mounts,
     cmdline_environ,
     seeking,
@@ -453,6 +454,65 @@ fn seeking() {
         sys!(lseek(v, 100_000, SEEK_SET));
         read(v, 5)
     });
+}
+
+/// The numbers that one call of getdents64(2) with a small buffer finds; `None` at the end.
+fn some_numbers(fd: i32) -> Option<Vec<i32>> {
+    let mut b = [0u8; 128];
+    let n = raw!(SYS_getdents64, fd, b.as_mut_ptr(), b.len()).v() as usize;
+    let mut names = vec![];
+    let mut at = 0;
+    while at < n {
+        let len = u16::from_ne_bytes([b[at + 16], b[at + 17]]) as usize;
+        let name = b[at + 19..at + len].split(|&c| c == 0).next().unwrap();
+        names.extend(std::str::from_utf8(name).unwrap().parse::<i32>());
+        at += len;
+    }
+    (n > 0).then_some(names)
+}
+
+/// What is still there is found, whatever goes away while the directory is read.
+fn dirs_that_shrink() {
+    for fd in 40..80 {
+        sys!(dup2(1, fd)).v();
+    }
+    let dir = open("/proc/self/fd", O_RDONLY).fd();
+    let mut found = vec![];
+    while let Some(numbers) = some_numbers(dir) {
+        for fd in numbers.into_iter().filter(|fd| (40..80).contains(fd)) {
+            sys!(close(fd)).v();
+            found.push(fd);
+        }
+    }
+    say!(
+        "descriptors {} {}",
+        found.len(),
+        found == (40..80).collect::<Vec<_>>()
+    );
+
+    let pids: Vec<i32> = (0..40)
+        .map(|_| {
+            fork(|| {
+                loop {
+                    ms(1000)
+                }
+            })
+        })
+        .collect();
+    let dir = open("/proc", O_RDONLY).fd();
+    let mut found = vec![];
+    while let Some(numbers) = some_numbers(dir) {
+        for pid in numbers.into_iter().filter(|p| pids.contains(p)) {
+            sys!(kill(pid, SIGKILL)).v();
+            wait(pid);
+            found.push(pid);
+        }
+    }
+    say!("processes {}", found.len());
+    for pid in pids.into_iter().filter(|p| !found.contains(p)) {
+        sys!(kill(pid, SIGKILL)).v();
+        wait(pid);
+    }
 }
 
 fn permissions() {
