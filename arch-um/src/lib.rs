@@ -36,7 +36,7 @@ pub use error::Error;
 pub use facts::HostFacts;
 pub use kml::{KmlEngine, PANIC_STATUS, share_memory};
 pub use x86_64::X86_64;
-pub use zygote::{Zygote, ZygoteConfig, continue_all, kill_all, stop_all};
+pub use zygote::{Zygote, ZygoteConfig, continue_all, kill_all, stop_all, wait_for_all};
 
 /// Address and bytes of the code inside user processes, for tests that attack it.
 #[doc(hidden)]

@@ -102,6 +102,23 @@ pub fn kill_all() {
     }
 }
 
+/// After [`kill_all`]: waits until the host has taken the user processes apart, so that
+/// whoever waits for this process finds nothing left of the machine; at most a second.
+pub fn wait_for_all() {
+    const LIMIT_NS: u64 = 1_000_000_000;
+    const NAP_NS: u64 = 100_000;
+    let group = GROUP.load(Ordering::Acquire);
+    let until = time::monotonic_ns() + LIMIT_NS;
+    while group > 0 && time::monotonic_ns() < until {
+        match task::wait_group(group, libc::WNOHANG) {
+            Ok(Some(_)) => {}
+            Ok(None) => time::sleep_ns(NAP_NS),
+            // None is left, and the number of the group may become another's.
+            Err(_) => return GROUP.store(0, Ordering::Release),
+        }
+    }
+}
+
 /// Stops every user process of this process's machine, which is about to stop
 /// itself. The zygote goes on with them.
 pub fn stop_all() {

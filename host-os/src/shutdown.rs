@@ -26,6 +26,8 @@ static ENDING: AtomicI32 = AtomicI32::new(0);
 pub struct Processes {
     /// Kills them; also after a crash.
     pub kill: fn(),
+    /// Waits until the host has nothing left of them, but not for ever.
+    pub wait: fn(),
     /// Stops them.
     pub stop: fn(),
     /// Lets them go on.
@@ -100,6 +102,9 @@ pub fn no_room() -> ! {
 /// Ends the machine with exit status `code`.
 pub fn end(code: i32) -> ! {
     stop_machine();
+    if let Some(p) = PROCESSES.get() {
+        (p.wait)();
+    }
     exit(code)
 }
 

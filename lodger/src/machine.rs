@@ -71,6 +71,7 @@ pub fn begin_engine(
     });
     shutdown::set_processes(Processes {
         kill: arch_um::kill_all,
+        wait: arch_um::wait_for_all,
         stop: arch_um::stop_all,
         resume: arch_um::continue_all,
     });

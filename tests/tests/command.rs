@@ -149,6 +149,18 @@ fn owners_are_true_and_secrets_are_secret() {
 }
 
 #[test]
+fn nothing_is_left_when_it_has_ended() {
+    let script = "for i in 1 2 3 4 5 6 7 8; do sleep 100 & sleep 100 & sleep 100 & done; exit 3";
+    for _ in 0..5 {
+        let mut run = sh(&[], script).start();
+        run.child.wait().expect("end");
+        let left = run.tree.others_alive();
+        assert_eq!(run.finish().code(), 3);
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[test]
 fn the_machines_own_directories() {
     let script = "
         cat /proc/1/comm; ls /proc | grep -c '^[0-9]'; cut -d' ' -f1,3 /proc/version; hostname 2>/dev/null || uname -n

@@ -8,7 +8,7 @@ use crate::zygote::Zygote;
 use abi::Errno;
 use core::ptr;
 use core::sync::atomic::Ordering::{Acquire, Release, SeqCst};
-use host_sys::raw::call6;
+use host_sys::task::{self, Ended};
 use host_sys::time;
 
 /// Idle processes kept at most; further ones are ended.
@@ -235,7 +235,7 @@ impl SeccompEngine {
     /// The watcher thread: waits for the end of user processes.
     pub(crate) fn watch(&'static self) {
         loop {
-            let Some((pid, code, status)) = wait_in_group(self.zygote_pid) else {
+            let Some(Ended { pid, code, status }) = wait_in_group(self.zygote_pid) else {
                 // No child is left: cannot be while the zygote is not reaped.
                 time::sleep_ns(100_000_000);
                 continue;
@@ -275,23 +275,12 @@ impl SeccompEngine {
     }
 }
 
-/// Waits until a process of group `group` has ended, and leaves it a zombie:
-/// (number, `CLD_*`, status). `None`: there is no process in it.
-fn wait_in_group(group: i32) -> Option<(i32, i32, i32)> {
+/// Waits until a process of group `group` has ended, and leaves it a zombie.
+/// `None`: there is no process in it.
+fn wait_in_group(group: i32) -> Option<Ended> {
     loop {
-        let mut info = [0u32; 32];
-        let options = libc::WEXITED | libc::WNOWAIT | libc::__WALL;
-        let args = [
-            libc::P_PGID as usize,
-            group as usize,
-            info.as_mut_ptr() as usize,
-            options as usize,
-            0,
-            0,
-        ];
-        // SAFETY: writes a siginfo_t (128 bytes) to `info`.
-        match unsafe { call6(libc::SYS_waitid, args) } {
-            Ok(_) => return Some((info[4] as i32, info[2] as i32, info[6] as i32)),
+        match task::wait_group(group, libc::WNOWAIT) {
+            Ok(ended) => return ended,
             Err(host_sys::Errno::EINTR) => {}
             Err(_) => return None,
         }

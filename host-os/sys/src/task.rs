@@ -74,12 +74,19 @@ pub struct Ended {
 /// Waits for the end of a child (`pid`, or any child for −1) and reaps it.
 /// `None` with `WNOHANG` in `options`: none has ended.
 pub fn wait_child(pid: i32, options: i32) -> Result<Option<Ended>> {
+    match pid {
+        0.. => wait(libc::P_PID, pid, options),
+        _ => wait(libc::P_ALL, 0, options),
+    }
+}
+
+/// As [`wait_child`], for any child in process group `group`.
+pub fn wait_group(group: i32, options: i32) -> Result<Option<Ended>> {
+    wait(libc::P_PGID, group, options)
+}
+
+fn wait(kind: libc::idtype_t, id: i32, options: i32) -> Result<Option<Ended>> {
     let mut info = [0u32; 32];
-    let (kind, id) = if pid < 0 {
-        (libc::P_ALL, 0)
-    } else {
-        (libc::P_PID, pid)
-    };
     let args = [
         kind as usize,
         id as usize,
