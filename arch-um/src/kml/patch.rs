@@ -1,21 +1,29 @@
 //! Rewriting call sites: copies of pages with jumps in them, beside the pristine frames.
 //!
 //! A page with a site has a copy and a page of trampolines in the *text file*. Both
-//! depend on the page's contents only, so all processes use them. A page gets a new copy
-//! for each new site; trampolines are added in place. A process maps the copy over the
-//! page when calls there have trapped [`WARM`] times, the trampolines [`REACH`] above it,
-//! which is beyond what guests can map. Reads of the file, and the page tables, know the
-//! pristine frame only. The descriptor cannot write, so no change of rights can either.
+//! depend on the page's contents only, so all processes use them, and what has been found out about
+//! a page stays with its frame. A page gets a new copy for each new site; trampolines are added in
+//! place. A process maps the copy over the page when calls there have trapped [`WARM`] times, the
+//! trampolines [`REACH`] above it. So no byte is ever changed where a thread may be: the host
+//! exchanges the page on all CPUs before its call returns, and a thread goes on at the same address in
+//! the other page. If that is within a jump, it gets SIGILL ([`crate::x86_64::patch`]) and a *detour*.
+//!
+//! Registers that the kernel sees are never those within a trampoline: [`KmlEngine::leave_trampoline`].
+//! Reads of the file, and the page tables, know the pristine frame only. The descriptor
+//! cannot write, so no change of rights can either.
 
 use super::KmlEngine;
+use super::process::Process;
 use super::space::Space;
+use super::thread::Thread;
+use crate::engine::tlb::Tlb;
 use crate::lock::HostLock;
 use crate::sysvec::SysVec;
-use crate::x86_64::kml::REACH;
-use crate::x86_64::patch::{self, SLOT, SLOTS};
+use crate::x86_64::patch::{self, BEFORE, BEHIND, REACH, Site};
 use crate::x86_64::regs::{RAX, RIP};
-use core::sync::atomic::Ordering::Relaxed;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32};
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64};
+use hal::cpu::{current_cpu, mode};
 use hal::{PAGE_SIZE, Pfn, Prot, USER_END, UserContext};
 use host_sys::{Errno, fd, mem};
 
@@ -26,7 +34,10 @@ const FRAMES: usize = 1 << 16;
 /// Traps in a page of a process before it is exchanged there.
 const WARM: u8 = 3;
 /// Pages exchanged in one process at most: each costs three of the host's mappings.
-const PAGES: u32 = 100;
+const PAGES: usize = 128;
+/// Sites of a page at most, and calls in it that are known to be none.
+const SITES: usize = 48;
+const REFUSED: usize = 8;
 
 /// Descriptor of the text file that cannot write.
 static TEXT_FD: AtomicI32 = AtomicI32::new(-1);
@@ -53,20 +64,40 @@ pub(super) fn open_text() -> host_sys::Result {
     Ok(())
 }
 
-/// A page with sites.
+/// What is known of one page.
 #[derive(Clone, Copy)]
 struct Page {
+    /// In the text file; `u32::MAX` = not yet.
     copy: u32,
     trampolines: u32,
     sites: u8,
-    starts: [u16; 64],
+    list: [Site; SITES],
+    refused: [u16; REFUSED],
 }
 
-const _: () = assert!(SLOTS >= 64);
+impl Page {
+    const NEW: Page = Page {
+        copy: u32::MAX,
+        trampolines: u32::MAX,
+        sites: 0,
+        list: [Site::NONE; SITES],
+        refused: [u16::MAX; REFUSED],
+    };
+    fn sites(&self) -> &[Site] {
+        self.list.get(..self.sites as usize).unwrap_or(&[])
+    }
+    fn refuse(&mut self, at: usize) {
+        if let Some(r) = self.refused.iter_mut().find(|r| **r == u16::MAX) {
+            *r = at as u16;
+        }
+    }
+}
 
 struct Text {
     used: u32,
     pages: SysVec<Page>,
+    /// A page with what is around it.
+    scratch: [u8; BEFORE + PAGE_SIZE + BEHIND],
 }
 
 /// All rewritten pages of the machine.
@@ -77,12 +108,25 @@ pub(crate) struct Patches {
     on: AtomicBool,
 }
 
-/// How often a process's pages have trapped.
+/// A page of a process that has been exchanged.
+#[derive(Clone, Copy)]
+struct Exchanged {
+    addr: u64,
+    /// Its number in [`Text::pages`].
+    page: u32,
+}
+
+/// How often a process's pages have trapped, and what came of it.
 pub(crate) struct Heat {
     /// This process keeps its sites.
     off: AtomicBool,
     traps: [AtomicU8; 256],
-    exchanged: AtomicU32,
+    /// Counts when trampolines make room for others.
+    pub(crate) moves: AtomicU32,
+    /// Where calls return into trampolines: see [`Heat::way_back`].
+    ways_back: [AtomicU64; 64],
+    /// Taken with the process's map locked.
+    exchanged: HostLock<SysVec<Exchanged>>,
 }
 
 impl Heat {
@@ -90,13 +134,40 @@ impl Heat {
         Heat {
             off: AtomicBool::new(false),
             traps: [const { AtomicU8::new(0) }; 256],
-            exchanged: AtomicU32::new(0),
+            moves: AtomicU32::new(0),
+            ways_back: [const { AtomicU64::new(0) }; 64],
+            exchanged: HostLock::new(SysVec::new()),
+        }
+    }
+    fn way(rip: u64) -> usize {
+        (rip ^ rip >> 6 ^ rip >> 12) as usize % 64
+    }
+    /// A call that ends at `rip` returns to `to`, among its page's trampolines. In one word, so that
+    /// vCPUs need no lock: the address and how far from its own place `to` is.
+    fn add_way_back(&self, rip: u64, to: u64) {
+        let off = to.wrapping_sub(rip + REACH).wrapping_add(PAGE_SIZE as u64);
+        self.ways_back[Self::way(rip)].store(rip << 14 | off, SeqCst);
+    }
+    /// Where in a trampoline a thread at `rip`, which is within a jump, goes on. What is not
+    /// known here is found by the signal that it gets.
+    pub(crate) fn way_back(&self, rip: u64) -> Option<u64> {
+        let w = self.ways_back[Self::way(rip)].load(Relaxed);
+        (w != 0 && w >> 14 == rip).then(|| rip + REACH + (w & 0x3fff) - PAGE_SIZE as u64)
+    }
+    /// What has been at `addr` to `end` is there no longer.
+    pub(crate) fn forget_ways(&self, addr: u64, end: u64) {
+        for w in &self.ways_back {
+            if (addr..end).contains(&(w.load(Relaxed) >> 14)) {
+                w.store(0, SeqCst);
+            }
         }
     }
     /// For a process that is empty now.
     pub(crate) fn reset(&self) {
         self.off.store(false, Relaxed);
-        if self.exchanged.swap(0, Relaxed) != 0 || self.traps.iter().any(|t| t.load(Relaxed) != 0) {
+        self.forget_ways(0, u64::MAX);
+        self.exchanged.lock().clear();
+        if self.traps.iter().any(|t| t.load(Relaxed) != 0) {
             self.traps.iter().for_each(|t| t.store(0, Relaxed));
         }
     }
@@ -104,7 +175,7 @@ impl Heat {
         let i = (page >> 12) as usize % self.traps.len();
         let n = self.traps[i].load(Relaxed).saturating_add(1);
         self.traps[i].store(n, Relaxed);
-        n >= WARM && !self.off.load(Relaxed) && self.exchanged.load(Relaxed) < PAGES
+        n >= WARM && !self.off.load(Relaxed)
     }
 }
 
@@ -113,6 +184,13 @@ fn frame(n: u32) -> &'static mut [u8] {
     // SAFETY: within the mapped text file; frames are handed out once, and
     // the kernel's accesses are under the text's lock.
     unsafe { core::slice::from_raw_parts_mut(p, PAGE_SIZE) }
+}
+
+/// The bytes of a guest's frame.
+fn bytes(pfn: Pfn) -> &'static [u8] {
+    // SAFETY: a frame that a user process has mapped; others may write
+    // there, as to any memory of a guest: what counts is copied once.
+    unsafe { core::slice::from_raw_parts(pfn.as_ptr(), PAGE_SIZE) }
 }
 
 impl Text {
@@ -127,89 +205,143 @@ impl Text {
 
     /// Whether the copy is still that of `pristine`.
     fn is_current(p: &Page, pristine: &[u8]) -> bool {
+        if p.copy == u32::MAX {
+            return false;
+        }
         let copy = frame(p.copy);
-        let sites = &p.starts[..p.sites as usize];
         let same = |i: usize| {
-            let patched = sites
-                .iter()
-                .any(|&s| (s as usize..s as usize + 5).contains(&i));
-            patched || copy[i] == pristine[i]
+            let old = p.sites().iter().find_map(|s| s.original(i));
+            old.unwrap_or(copy[i]) == pristine[i]
         };
         copy.chunks(64)
             .zip(pristine.chunks(64))
             .enumerate()
-            .all(|(c, (a, b))| a == b || (c * 64..c * 64 + 64).all(same))
+            .all(|(c, (a, b))| {
+                a == b
+                    && !p
+                        .sites()
+                        .iter()
+                        .any(|s| s.start as usize / 64 == c || (s.start as usize + 4) / 64 == c)
+                    || (c * 64..c * 64 + 64).all(same)
+            })
+    }
+
+    /// Adds the site with the `syscall` at `at` of `page`, whose bytes are `pristine`, to it.
+    fn add(
+        &mut self,
+        page: &mut Page,
+        around: [Option<Pfn>; 2],
+        pristine: &[u8],
+        at: usize,
+        rax: u64,
+    ) -> Option<()> {
+        if page.sites as usize >= SITES {
+            return None;
+        }
+        let (before, behind) = (around[0].map(bytes), around[1].map(bytes));
+        let s = &mut self.scratch;
+        s[BEFORE..BEFORE + PAGE_SIZE].copy_from_slice(pristine);
+        let (mut from, mut to) = (BEFORE, BEFORE + PAGE_SIZE);
+        if let Some(b) = before {
+            s[..BEFORE].copy_from_slice(&b[PAGE_SIZE - BEFORE..]);
+            from = 0;
+        }
+        if let Some(b) = behind {
+            s[to..to + BEHIND].copy_from_slice(&b[..BEHIND]);
+            to += BEHIND;
+        }
+        let site = patch::plan(&s[from..to], BEFORE - from, BEFORE - from + at, rax)?;
+        let site = patch::place(site, page.sites())?;
+        if page.trampolines == u32::MAX {
+            page.trampolines = self.take()?;
+            frame(page.trampolines).fill(0xcc);
+        }
+        let copy = self.take()?;
+        let new = frame(copy);
+        let pristine = &self.scratch[BEFORE..BEFORE + PAGE_SIZE];
+        site.write(pristine, frame(page.trampolines));
+        new.copy_from_slice(pristine);
+        page.list[page.sites as usize] = site;
+        page.sites += 1;
+        for s in page.sites() {
+            let start = s.start as usize;
+            new[start..start + patch::JUMP].copy_from_slice(&s.jump());
+        }
+        page.copy = copy;
+        Some(())
     }
 }
 
 impl Patches {
     pub(crate) fn new(frames: u64, on: bool) -> Patches {
+        patch::prepare();
         Patches {
             text: HostLock::new(Text {
                 used: 0,
                 pages: SysVec::new(),
+                scratch: [0; _],
             }),
             by_frame: crate::sysvec::leak_slice(frames as usize, |_| AtomicU32::new(0)),
             on: AtomicBool::new(on && TEXT_FD.load(Relaxed) >= 0),
         }
     }
 
-    /// Copy and trampolines of the page in frame `pfn`, the site whose call ended at `after` among them.
-    fn with_site(&self, pfn: Pfn, after: usize, rax: u64) -> Option<(u32, u32)> {
+    /// What there is of the page in frame `pfn`, with the site whose `syscall` is at `at`. `None`: it is none.
+    fn with_site(
+        &self,
+        pfn: Pfn,
+        around: [Option<Pfn>; 2],
+        at: usize,
+        rax: u64,
+    ) -> Option<(u32, Page)> {
         let entry = self.by_frame.get(pfn.0 as usize)?;
-        // SAFETY: a frame that a user process has mapped; others may write
-        // there, as to any memory of a guest: bytes are looked at once.
-        let pristine = unsafe { core::slice::from_raw_parts(pfn.as_ptr(), PAGE_SIZE) };
-        let start = patch::site(pristine, after, rax)?;
+        let pristine = bytes(pfn);
         let mut text = self.text.lock();
         let known = (entry.load(Relaxed) as usize).checked_sub(1);
         let known = known.and_then(|i| Some((i, *text.pages.get(i)?)));
         let known = known.filter(|(_, p)| Text::is_current(p, pristine));
         let (i, mut page) = match known {
-            Some((_, p)) if p.starts[..p.sites as usize].contains(&(start as u16)) => {
-                return Some((p.copy, p.trampolines));
+            Some((i, p)) if p.sites().iter().any(|s| s.syscall() == at) => {
+                return Some((i as u32, p));
             }
+            Some((_, p)) if p.refused.contains(&(at as u16)) => return None,
             Some((i, p)) => (Some(i), p),
-            None => {
-                let trampolines = text.take()?;
-                (
-                    None,
-                    Page {
-                        copy: u32::MAX,
-                        trampolines,
-                        sites: 0,
-                        starts: [0; 64],
-                    },
-                )
+            None => (None, Page::NEW),
+        };
+        let added = text.add(&mut page, around, pristine, at, rax);
+        if added.is_none() {
+            page.refuse(at);
+            if page.copy == u32::MAX {
+                // Nothing but the knowledge that there is nothing.
+                page.copy = text.take()?;
+                frame(page.copy).copy_from_slice(pristine);
             }
-        };
-        let slot = page.sites as usize;
-        if slot >= page.starts.len() {
-            return Some((page.copy, page.trampolines));
         }
-        let copy = text.take()?;
-        let code = patch::trampoline(start, slot, &pristine[start..start + 5]);
-        frame(page.trampolines)[slot * SLOT..(slot + 1) * SLOT].copy_from_slice(&code);
-        let old: &[u8] = if page.copy == u32::MAX {
-            pristine
-        } else {
-            frame(page.copy)
-        };
-        let new = frame(copy);
-        new.copy_from_slice(old);
-        new[start..start + 5].copy_from_slice(&patch::jump(start, slot));
-        page.starts[slot] = start as u16;
-        page.sites += 1;
-        page.copy = copy;
-        match i.and_then(|i| text.pages.get_mut(i)) {
-            Some(p) => *p = page,
+        let i = match i {
+            Some(i) => i,
             None => {
                 text.pages.push(page);
                 entry.store(text.pages.len() as u32, Relaxed);
+                text.pages.len() - 1
             }
-        }
-        Some((page.copy, page.trampolines))
+        };
+        *text.pages.get_mut(i)? = page;
+        added.map(|()| (i as u32, page))
     }
+
+    fn find<T>(&self, page: u32, f: impl FnMut(&Site) -> Option<T>) -> Option<T> {
+        let text = self.text.lock();
+        text.pages.get(page as usize)?.sites().iter().find_map(f)
+    }
+}
+
+/// Maps page `n` of the text file at `addr`.
+fn map_text(addr: u64, n: u32) -> host_sys::Result<usize> {
+    let rights = libc::PROT_READ | libc::PROT_EXEC;
+    let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+    let (fd, offset) = (TEXT_FD.load(Relaxed), u64::from(n) * PAGE_SIZE as u64);
+    // SAFETY: beyond what guests have, or a guest's page that gets the same code.
+    unsafe { mem::mmap(addr as usize, PAGE_SIZE, rights, flags, fd, offset) }
 }
 
 impl KmlEngine {
@@ -220,7 +352,8 @@ impl KmlEngine {
             return;
         }
         let mut map = p.map.lock();
-        if p.heat.exchanged.load(Relaxed) > 0 {
+        p.heat.forget_ways(0, u64::MAX);
+        if !p.heat.exchanged.lock().is_empty() {
             map.clear();
             // SAFETY: only the guest's mappings are there; they come back by faults.
             let _ = unsafe { mem::munmap(0, USER_END as usize) };
@@ -229,34 +362,114 @@ impl KmlEngine {
 
     /// A call of guest code in this process has trapped: next time it may be a jump.
     pub(crate) fn consider(&self, space: &Space, cx: &UserContext) {
-        let (after, p) = (cx.gp[RIP], space.process);
-        let page = after.wrapping_sub(1) & !(PAGE_SIZE as u64 - 1);
-        let near = (USER_END - REACH..USER_END).contains(&page);
-        if !near || !self.patches.on.load(Relaxed) || !p.heat.is_warm(page) {
+        const MASK: u64 = PAGE_SIZE as u64 - 1;
+        let (at, p) = (cx.gp[RIP].wrapping_sub(2), space.process);
+        let addr = at & !MASK;
+        let near = (USER_END - REACH..USER_END).contains(&addr);
+        if !near || !self.patches.on.load(Relaxed) || !p.heat.is_warm(addr) {
             return;
         }
         let map = p.map.lock();
-        let Some((pfn, prot)) = map.at(page) else {
+        let code = Prot::READ | Prot::EXEC;
+        let frame_at = |a: u64| map.at(a).filter(|m| m.1 == code).map(|m| m.0);
+        let Some(pfn) = frame_at(addr) else {
             return;
         };
-        if prot != Prot::READ | Prot::EXEC {
+        let around = [
+            frame_at(addr.wrapping_sub(MASK + 1)),
+            frame_at(addr + MASK + 1),
+        ];
+        let at = (at & MASK) as usize;
+        let Some((page, info)) = self.patches.with_site(pfn, around, at, cx.gp[RAX]) else {
             return;
+        };
+        let mut exchanged = p.heat.exchanged.lock();
+        let new = Exchanged { addr, page };
+        match exchanged.iter().position(|e| e.addr == addr) {
+            Some(i) => {
+                if exchanged[i].page != page {
+                    p.heat.forget_ways(addr, addr + PAGE_SIZE as u64);
+                    // Other trampolines come to where threads may be in the old ones.
+                    p.heat.moves.fetch_add(1, SeqCst);
+                    self.map_pristine(addr, pfn, code);
+                    self.settle(p);
+                }
+                exchanged[i] = new;
+            }
+            None if exchanged.len() >= PAGES => return,
+            None => exchanged.push(new),
         }
-        let after = (after - page) as usize;
-        let Some((copy, trampolines)) = self.patches.with_site(pfn, after, cx.gp[RAX]) else {
-            return;
-        };
-        p.heat.exchanged.fetch_add(1, Relaxed);
-        let text = TEXT_FD.load(Relaxed);
-        let rights = libc::PROT_READ | libc::PROT_EXEC;
-        let flags = libc::MAP_SHARED | libc::MAP_FIXED;
-        for (at, n) in [(page + REACH, trampolines), (page, copy)] {
-            let offset = u64::from(n) * PAGE_SIZE as u64;
-            // SAFETY: the first is beyond what guests have; the second is the
-            // guest's page, which gets the same code.
-            if unsafe { mem::mmap(at as usize, PAGE_SIZE, rights, flags, text, offset) }.is_err() {
-                return;
+        if map_text(addr + REACH, info.trampolines).is_ok() {
+            let done = map_text(addr, info.copy).is_ok();
+            for (rip, to) in info.sites().iter().filter_map(Site::way_back) {
+                if done {
+                    p.heat
+                        .add_way_back(addr + rip as u64, addr + REACH + to as u64);
+                }
             }
         }
+    }
+
+    fn map_pristine(&self, addr: u64, pfn: Pfn, prot: Prot) {
+        let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+        let (at, prot) = (addr as usize, prot.bits() as i32);
+        // SAFETY: what the guest has there.
+        let _ = unsafe { mem::mmap(at, PAGE_SIZE, prot, flags, self.mem_fd, pfn.file_offset()) };
+    }
+
+    /// Waits until every thread of process `p` that runs guest code has been met outside
+    /// of all trampolines.
+    fn settle(&self, p: &Process) {
+        let me = current_cpu().id;
+        for v in self.vcpus {
+            let Some(b) = v.cpu_block().filter(|b| b.id != me) else {
+                continue;
+            };
+            let here = |t: &&Thread| t.process().is_some_and(|q| core::ptr::eq(p, q));
+            let Some(t) = v.try_current().filter(here) else {
+                continue;
+            };
+            let Some(block) = t.block() else { continue };
+            let met = block.met.load(SeqCst);
+            while b.mode.load(SeqCst) == mode::USER
+                && block.met.load(SeqCst) == met
+                && v.try_current().is_some_and(|now| core::ptr::eq(now, t))
+            {
+                t.kick();
+                host_sys::time::sleep_ns(20_000);
+            }
+        }
+    }
+
+    /// What the process has exchanged that includes `addr`: number in the text file's list.
+    fn exchanged_at(&self, p: &Process, _map: &Tlb, addr: u64) -> Option<u32> {
+        let addr = addr & !(PAGE_SIZE as u64 - 1);
+        let exchanged = p.heat.exchanged.lock();
+        exchanged.iter().find(|e| e.addr == addr).map(|e| e.page)
+    }
+
+    /// If the registers are those within a trampoline: sets rip to the instruction of the guest's. Returns where it was.
+    pub(crate) fn leave_trampoline(&self, space: &Space, cx: &mut UserContext) -> Option<u64> {
+        let (rip, p) = (cx.gp[RIP], space.process);
+        if !patch::is_trampoline(rip) {
+            return None;
+        }
+        let at = (rip % PAGE_SIZE as u64) as usize;
+        let addr = rip - at as u64 - REACH;
+        let page = self.exchanged_at(p, &p.map.lock(), addr)?;
+        let to = self.patches.find(page, |s| s.outside(at))?;
+        cx.gp[RIP] = addr + to as u64;
+        Some(rip)
+    }
+
+    /// Where to go on for a thread that has met an invalid instruction at `rip`, if that is
+    /// in a jump: the same instruction in the trampoline.
+    pub(crate) fn detour(&self, space: &Space, rip: u64) -> Option<u64> {
+        let p = space.process;
+        let at = (rip % PAGE_SIZE as u64) as usize;
+        let addr = rip - at as u64;
+        let page = self.exchanged_at(p, &p.map.lock(), addr)?;
+        let to = self.patches.find(page, |s| s.inside(at))?;
+        Some(addr + REACH + to as u64)
     }
 }

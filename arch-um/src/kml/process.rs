@@ -418,7 +418,7 @@ impl Process {
 /// Removes all mappings of the guest from this process.
 pub(crate) fn unmap_all() {
     // SAFETY: only the guest's mappings are there.
-    let _ = unsafe { mem::munmap(0, (USER_END + kml::REACH) as usize) };
+    let _ = unsafe { mem::munmap(0, (USER_END + crate::x86_64::patch::REACH) as usize) };
 }
 
 /// What one vCPU is embodied by.

@@ -50,6 +50,11 @@ impl KmlEngine {
             // Rewritten sites need the GS base for themselves.
             self.restore_sites(space);
         }
+        // Where in a trampoline to go on instead of at the registers' rip, as long as trampolines
+        // have not moved. Both are asked for in user mode: from then on, who moves them waits.
+        let heat = &space.process.heat;
+        let mut detour: Option<(u64, u32)> = None;
+        let mut again = false;
         loop {
             if b.stepped.load(Relaxed) {
                 b.stepped.store(false, Relaxed);
@@ -69,26 +74,51 @@ impl KmlEngine {
             if way != exit::CALL {
                 cx.gp[EFLAGS] = clean_flags(cx.gp[EFLAGS]);
             }
+            let way_back = || heat.way_back(cx.gp[RIP]).filter(|_| !again);
+            let to = match detour.take() {
+                Some((to, moves)) if heat.moves.load(SeqCst) == moves => Some(to),
+                _ => way_back(),
+            };
+            let to = to.unwrap_or(cx.gp[RIP]);
+            again = true;
             // SAFETY: on the thread of block `b`, in the space's process; the
             // vector state has been loaded.
-            let cause = unsafe { kml::enter(b, cx, way) };
+            let cause = unsafe { kml::enter(b, cx, way, to) };
             // Who still sees USER kicks a thread that looks at the pending word anyway.
             cpu.mode.store(mode::KERNEL, Release);
             if way == exit::FRAME {
                 // It may not have come to the guest at all.
                 kml::set_gs_base(b.at() as u64);
             }
-            match cause {
-                cause::CALL => return Trap::Syscall,
-                cause::SIGNAL => {
-                    let trap = kml::trap_of(&b.sig, cx);
-                    if trap == Trap::Syscall {
-                        self.consider(space, cx);
+            if cause == cause::CALL {
+                return Trap::Syscall;
+            }
+            let mut sig = b.sig;
+            let was = self.leave_trampoline(space, cx);
+            if cause == cause::SIGNAL {
+                if was.is_some_and(|w| sig.addr == w) {
+                    if sig.is_fetch() {
+                        // The trampolines are gone; the page that they belong to is still there.
+                        heat.forget_ways(0, u64::MAX);
+                        continue;
                     }
-                    return trap;
+                    sig.addr = cx.gp[RIP];
                 }
-                _ if cpu.pending.load(SeqCst) != 0 => return Trap::Interrupt,
-                _ => {}
+                if sig.is_invalid_instruction() {
+                    let moves = heat.moves.load(SeqCst);
+                    detour = self.detour(space, cx.gp[RIP]).map(|to| (to, moves));
+                    if detour.is_some() {
+                        continue;
+                    }
+                }
+                let trap = kml::trap_of(&sig, cx);
+                if trap == Trap::Syscall {
+                    self.consider(space, cx);
+                }
+                return trap;
+            }
+            if cpu.pending.load(SeqCst) != 0 {
+                return Trap::Interrupt;
             }
         }
     }

@@ -56,6 +56,7 @@ impl Space {
         let drop_all = self.queue.take(&mut ops);
         let mut failed = false;
         if drop_all {
+            p.heat.forget_ways(0, u64::MAX);
             map.clear();
             unmap_all();
         }
@@ -71,6 +72,7 @@ impl Space {
                     if !map.map(addr, addr + len, pfn, prot) {
                         continue;
                     }
+                    p.heat.forget_ways(addr, addr + len);
                     let populate = if populate { libc::MAP_POPULATE } else { 0 };
                     let flags = libc::MAP_SHARED | libc::MAP_FIXED | populate;
                     let (fd, offset) = (self.engine.mem_fd, pfn.file_offset());
@@ -89,6 +91,7 @@ impl Space {
                 }
                 MapOp::Unmap { addr, len } => {
                     if map.unmap(addr, addr + len) {
+                        p.heat.forget_ways(addr, addr + len);
                         // SAFETY: as above.
                         failed |= unsafe { mem::munmap(addr as usize, len as usize) }.is_err();
                     }
@@ -104,6 +107,7 @@ impl Space {
             }
             if failed || map.len() > self.engine.map_limit {
                 failed = false;
+                p.heat.forget_ways(0, u64::MAX);
                 map.clear();
                 unmap_all();
             }

@@ -11,10 +11,11 @@
 //!   signal context.
 //! - An interrupt that finds the way out (`exit_begin` to `exit_end`) aims it at
 //!   `resume_unsaved`: nothing was lost, all registers are still in the context.
-//! - An interrupt that finds other code of the kernel, or a trampoline, changes
-//!   nothing: the kernel looks at the pending bits before it enters guest code again.
+//! - An interrupt that finds other code of the kernel changes nothing: the kernel looks
+//!   at the pending bits before it enters guest code again. A trampoline is guest code.
 
 use super::frame;
+use super::patch::{self, REACH};
 use super::regs::*;
 use core::arch::{asm, global_asm};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -32,8 +33,6 @@ pub(crate) const XSAVE_LEN: usize = 0x4000;
 pub(crate) const PARK_TOP: usize = 0xa000;
 /// Alternate signal stack: from here to the end.
 pub(crate) const ALT_STACK: usize = 0xa000;
-/// How far behind the code that jumps there a trampoline lies.
-pub(crate) const REACH: u64 = 0x7000_0000;
 
 /// How [`enter`] leaves the kernel.
 pub(crate) mod exit {
@@ -68,6 +67,17 @@ pub(crate) struct Sig {
     pub(crate) what: u64,
 }
 
+impl Sig {
+    /// Whether code was to be fetched from where there is none.
+    pub(crate) fn is_fetch(&self) -> bool {
+        self.signo == libc::SIGSEGV && self.error & 16 != 0
+    }
+    /// Whether the CPU knows no such instruction.
+    pub(crate) fn is_invalid_instruction(&self) -> bool {
+        self.signo == libc::SIGILL && self.code > 0 && self.vector == 6
+    }
+}
+
 /// What user processes and the kernel know of one host thread.
 #[repr(C, align(64))]
 pub(crate) struct Block {
@@ -80,6 +90,8 @@ pub(crate) struct Block {
     xmm: [u8; 256],
     /// The trap, if [`enter`] returned [`cause::SIGNAL`].
     pub(crate) sig: Sig,
+    /// Counts when a signal has found this thread at none of a trampoline's instructions, or taken it from there.
+    pub(crate) met: AtomicU32,
     /// The guest single-steps and was met on its way into the kernel.
     pub(crate) stepped: AtomicBool,
     /// Stack pointer of the kernel context that this thread is to continue.
@@ -128,6 +140,7 @@ impl Block {
                 pad: [0; 3],
                 xmm: [0; 256],
                 sig: Sig::default(),
+                met: AtomicU32::new(0),
                 stepped: AtomicBool::new(false),
                 handed: AtomicU64::new(0),
                 go: AtomicU32::new(0),
@@ -204,7 +217,7 @@ lodger_kml_resume_unsaved:
     ret
 
     .p2align 6
-# enter(rdi = block, rsi = registers, edx = way, rcx = pending word)
+# enter(rdi = block, rsi = registers, edx = way, rcx = pending word, r8 = where to)
 lodger_kml_enter:
     push rbp
     push rbx
@@ -214,6 +227,7 @@ lodger_kml_enter:
     push r15
     mov [rdi + 8], rsp
     mov [rdi + 16], rsi
+    mov [rdi + 24], r8
 lodger_kml_exit_begin:
     mov eax, 2
     cmp dword ptr [rcx], 0
@@ -224,8 +238,6 @@ lodger_kml_exit_begin:
     mov r11, rsi
     cmp edx, 2
     je lodger_kml_frame_exit
-    mov rax, [r11 + 8*16]
-    mov [rdi + 24], rax
     mov rax, [r11 + 8*18]
     test edx, edx
     jnz 1f
@@ -337,7 +349,13 @@ unsafe extern "C" {
     static lodger_kml_exit_end: u8;
     static lodger_kml_frame_exit: u8;
     static lodger_kml_restorer: u8;
-    fn lodger_kml_enter(block: *const Block, gp: *mut u64, way: u32, pending: *mut u32) -> u32;
+    fn lodger_kml_enter(
+        block: *const Block,
+        gp: *mut u64,
+        way: u32,
+        pending: *mut u32,
+        to: u64,
+    ) -> u32;
     fn lodger_kml_hop(
         save: *mut u64,
         stack: u64,
@@ -386,11 +404,11 @@ pub(crate) fn set_gs_base(v: u64) {
     unsafe { asm!("wrgsbase {}", in(reg) v, options(nomem, nostack, preserves_flags)) };
 }
 
-/// Runs guest code with the registers `cx` until it traps. Gives the [`cause`].
+/// Runs guest code with the registers `cx`, but from `to` on, until it traps. Gives the [`cause`].
 ///
 /// # Safety
 /// On a thread of the address space, whose block is `b`; the live vector state is the guest's.
-pub(crate) unsafe fn enter(b: &'static Block, cx: &mut UserContext, way: u32) -> u32 {
+pub(crate) unsafe fn enter(b: &'static Block, cx: &mut UserContext, way: u32, to: u64) -> u32 {
     let fs = clean_base(cx.gp[FS_BASE]);
     if fs_base() != fs {
         set_fs_base(fs);
@@ -399,7 +417,7 @@ pub(crate) unsafe fn enter(b: &'static Block, cx: &mut UserContext, way: u32) ->
         set_gs_base(clean_base(cx.gp[GS_BASE]));
     }
     // SAFETY: the caller's promise; registers and block outlive the call.
-    unsafe { lodger_kml_enter(b, cx.gp.as_mut_ptr(), way, b.cpu.pending.as_ptr()) }
+    unsafe { lodger_kml_enter(b, cx.gp.as_mut_ptr(), way, b.cpu.pending.as_ptr(), to) }
 }
 
 /// Leaves the running kernel context to thread `to`, and this thread to `f`.
@@ -527,17 +545,19 @@ pub(crate) extern "C" fn on_signal(
     // address of the task's registers.
     let gp: &mut [u64; 40] = unsafe { &mut *core::ptr::with_exposed_provenance_mut(b.cx as usize) };
     if signo == libc::SIGURG || signo == libc::SIGALRM {
-        if b.cpu.pending.load(SeqCst) == 0 {
-            return;
-        }
-        if rip < USER_END && !super::patch::is_trampoline(rip) {
-            take_over(b, regs, gp);
-            redirect_to(b, regs, &raw const lodger_kml_resume, cause::INTERRUPT);
+        if rip < USER_END + REACH {
+            // A trampoline is left at once: whoever waits for that counts on it.
+            if b.cpu.pending.load(SeqCst) != 0 || patch::is_trampoline(rip) {
+                take_over(b, regs, gp);
+                redirect_to(b, regs, &raw const lodger_kml_resume, cause::INTERRUPT);
+            }
+            b.met.fetch_add(1, SeqCst);
         } else if (begin..end).contains(&rip) {
             if gs_base() != b.this {
                 set_gs_base(b.this);
             }
             redirect(&raw const lodger_kml_resume_unsaved, cause::INTERRUPT);
+            b.met.fetch_add(1, SeqCst);
         }
         return;
     }
@@ -545,14 +565,20 @@ pub(crate) extern "C" fn on_signal(
         for (r, w) in FROM_FRAME {
             regs[r as usize] = gp[w] as i64;
         }
+        regs[libc::REG_RIP as usize] = b.exit_rip as i64;
         regs[libc::REG_EFL as usize] = clean_flags(gp[EFLAGS]) as i64;
         return;
     }
     let entry = addr_of(&raw const lodger_kml_entry);
-    if signo == libc::SIGSEGV
-        && (super::patch::is_trampoline(rip) || rip == entry)
-        && gs_base() != b.this
-    {
+    // A jump of the guest's to where it has nothing shows as a fetch from there.
+    let fetch = regs[libc::REG_ERR as usize] as u64 & 16 != 0
+        && regs[libc::REG_CR2 as usize] as u64 == rip
+        && signo == libc::SIGSEGV
+        && b.cpu.mode.load(SeqCst) == hal::cpu::mode::USER;
+    let in_guest = fetch || rip < USER_END + REACH;
+    // SAFETY: guest code that has been fetched.
+    let leaves = || unsafe { in_guest && !fetch && patch::leaves(rip) };
+    if signo == libc::SIGSEGV && gs_base() != b.this && (rip == entry || leaves()) {
         // The guest has a GS base that the kernel has not seen yet: a call it is.
         take_over(b, regs, gp);
         gp[RIP] = gp[RCX];
@@ -561,13 +587,7 @@ pub(crate) extern "C" fn on_signal(
         redirect_to(b, regs, &raw const lodger_kml_resume, cause::CALL);
         return;
     }
-    // A jump of the guest's to where it has nothing shows as a fetch from there.
-    let fetch = regs[libc::REG_ERR as usize] as u64 & 16 != 0
-        && regs[libc::REG_CR2 as usize] as u64 == rip
-        && signo == libc::SIGSEGV
-        && b.cpu.mode.load(SeqCst) == hal::cpu::mode::USER;
-    let in_guest = fetch || rip < USER_END && !super::patch::is_trampoline(rip);
-    if !in_guest && signo == libc::SIGTRAP {
+    if signo == libc::SIGTRAP && (!in_guest || patch::is_trampoline(rip)) {
         // Single steps on the way into the kernel or out of it.
         regs[libc::REG_EFL as usize] &= !(FLAG_TF as i64);
         b.stepped.store(true, Relaxed);

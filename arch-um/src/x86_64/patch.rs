@@ -1,92 +1,619 @@
 //! Rewritten call sites of the engine `kml`: which bytes are one, and what is put there.
 //!
-//! A site is `mov eax, imm32; syscall` (seven bytes) that has trapped with just that
-//! number in rax. Its `mov` becomes a jump of the same five bytes to a trampoline, which
-//! does the `mov`, puts the return address into rcx, and jumps to the kernel's entry. The
-//! `syscall` stays: whoever jumps to it, or is between the two when the page is
-//! exchanged, traps as before. So no thread is ever inside what changes.
+//! A site is a `syscall` that has trapped. The instructions before it that make up five
+//! bytes, the *span*, become a jump to a trampoline, which holds them, puts the
+//! return address into rcx, and jumps to the kernel's entry. The `syscall` stays where the
+//! span is long enough without it: whoever jumps to it traps as before.
+//!
+//! Where less than three bytes can go before the `syscall`, the jump covers that and the instruction
+//! behind it, and the call returns into the trampoline, which executes that one and jumps back.
+//!
+//! Only a jump's first byte is ever a place where code goes on by design. Whoever gets to
+//! another instruction of the span (a thread that was between two of them, a jump, a
+//! return from a signal handler) must not execute the rest of the jump. Trampolines lie where
+//! the jump has a byte at every such place that no instruction starts with: that gives
+//! SIGILL, and the engine goes on at the same instruction in the trampoline.
 
-use super::kml::REACH;
 use hal::{PAGE_SIZE, USER_END};
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Register};
 
-/// Bytes of a site.
-const SITE: usize = 7;
-/// Bytes of a trampoline.
-pub(crate) const SLOT: usize = 32;
+/// How far above a page its trampolines lie. The upper two bytes of every jump's distance
+/// are 60 06, neither of which starts an instruction.
+pub(crate) const REACH: u64 = 0x6006_1000;
+/// Bytes of a jump.
+pub(crate) const JUMP: usize = 5;
+/// Bytes of a trampoline behind the instructions of the span: `lea rcx`, `jmp gs:[32]`.
+const TAIL: usize = 15;
+/// The last instruction of a trampoline.
+const LEAVE: [u8; 8] = [0x65, 0xff, 0x24, 0x25, 32, 0, 0, 0];
+/// Bytes before a `syscall` from which it is decoded, at most and at least.
+const FROM: usize = 88;
+const UP_TO: usize = 40;
+/// Bytes of a span at most.
+const SPAN: usize = 24;
+/// Bytes of context that [`plan`] likes to have before a page and behind it.
+pub(crate) const BEFORE: usize = FROM;
+pub(crate) const BEHIND: usize = 16;
 
-/// Whether `ip` is in a trampoline.
+/// Whether `ip` is in a trampoline beyond the guest's end.
 pub(crate) fn is_trampoline(ip: u64) -> bool {
     (USER_END..USER_END + REACH).contains(&ip)
 }
 
-/// Where in `page` the site starts whose system call ended at offset `after` with `rax`.
-pub(crate) fn site(page: &[u8], after: usize, rax: u64) -> Option<usize> {
-    let start = after.checked_sub(SITE)?;
-    // What the bytes before show: not the tail of a longer instruction, one with a REX
-    // prefix, or one with a displacement of one byte and a constant.
-    let before = start.checked_sub(3)?;
-    let head = page.get(before..start)?;
-    if head[2] & 0xf0 == 0x40
-        || [head[0], head[1]]
-            .iter()
-            .any(|b| [0xc7, 0x81, 0x69, 0xf7].contains(b))
-    {
+/// Whether the code at `ip` leaves a trampoline.
+///
+/// # Safety
+/// The instruction there has been fetched.
+pub(crate) unsafe fn leaves(ip: u64) -> bool {
+    let p: *const [u8; 8] = core::ptr::with_exposed_provenance(ip as usize);
+    // SAFETY: what is fetched can be read; it is read only as far as it is equal, so
+    // not beyond the one instruction.
+    unsafe { (0..8).all(|i| p.cast::<u8>().add(i).read_volatile() == LEAVE[i]) }
+}
+
+/// Makes what the decoder makes once.
+pub(crate) fn prepare() {
+    let mut d = Decoder::new(64, &[0x90], DecoderOptions::NONE);
+    assert!(d.decode().code() == Code::Nopd);
+}
+
+/// A site of a page. Offsets are those in the page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Site {
+    pub(crate) start: u16,
+    /// Bytes up to the `syscall`.
+    pub(crate) len: u8,
+    /// Bit `k`: an instruction starts at `start + k`.
+    borders: u32,
+    /// Bytes of the instruction behind the `syscall` if the jump covers that too.
+    behind: u8,
+    /// Where in the span the one displacement relative to rip is, 0 = none.
+    relative: u8,
+    /// What the jump replaces.
+    old: [u8; JUMP],
+    /// Where in the page of trampolines.
+    pub(crate) slot: u16,
+}
+
+impl Site {
+    /// For a table's free rows.
+    pub(crate) const NONE: Site = Site {
+        start: 0,
+        len: 0,
+        borders: 0,
+        behind: 0,
+        relative: 0,
+        old: [0; JUMP],
+        slot: 0,
+    };
+    /// What the page has where the jump is.
+    pub(crate) fn original(&self, at: usize) -> Option<u8> {
+        let k = at.checked_sub(self.start as usize)?;
+        self.old.get(k).copied()
+    }
+    /// Bytes of its trampoline.
+    fn size(&self) -> usize {
+        let back = if self.behind > 0 { JUMP } else { 0 };
+        self.len as usize + TAIL + self.behind as usize + back
+    }
+    /// Where the call returns to if that is in the trampoline: offsets in the page and among the trampolines.
+    pub(crate) fn way_back(&self) -> Option<(usize, usize)> {
+        let len = self.len as usize;
+        (self.behind > 0).then(|| (self.syscall() + 2, self.slot as usize + len + TAIL))
+    }
+    /// Offset of its `syscall`.
+    pub(crate) fn syscall(&self) -> usize {
+        self.start as usize + self.len as usize
+    }
+    /// For an instruction of the span that the jump covers, not the first: its place among the trampolines.
+    pub(crate) fn inside(&self, at: usize) -> Option<usize> {
+        let k = at.checked_sub(self.start as usize)?;
+        (1..JUMP).contains(&k).then_some(())?;
+        (self.borders >> k & 1 == 1).then_some(())?;
+        let over = if k > self.len as usize { TAIL - 2 } else { 0 };
+        Some(self.slot as usize + k + over)
+    }
+    /// For a place in its trampoline: the instruction of the page.
+    pub(crate) fn outside(&self, at: usize) -> Option<usize> {
+        let k = at.checked_sub(self.slot as usize)?;
+        let len = self.len as usize;
+        let to = match k.checked_sub(len + TAIL) {
+            None => k.min(len),
+            Some(0) => len + 2,
+            Some(_) => len + 2 + self.behind as usize,
+        };
+        (k < self.size()).then_some(self.start as usize + to)
+    }
+    /// The jump, with the trampoline at `slot`.
+    fn jump_to(start: usize, slot: usize) -> [u8; JUMP] {
+        let rel = (REACH as usize + slot) as i64 - (start + JUMP) as i64;
+        let r = (rel as i32).to_le_bytes();
+        [0xe9, r[0], r[1], r[2], r[3]]
+    }
+    /// The jump to the trampoline.
+    pub(crate) fn jump(&self) -> [u8; JUMP] {
+        Site::jump_to(self.start as usize, self.slot as usize)
+    }
+    /// Writes the trampoline into its page; `page` is what the site is in.
+    pub(crate) fn write(&self, page: &[u8], trampolines: &mut [u8]) {
+        let (start, len) = (self.start as usize, self.len as usize);
+        let mut code = [0u8; SPAN + TAIL + 16 + JUMP];
+        code[..len].copy_from_slice(&page[start..start + len]);
+        let shift = REACH as i64 + i64::from(self.slot) - start as i64;
+        if self.relative != 0 {
+            let at = self.relative as usize;
+            let mut d = [0; 4];
+            d.copy_from_slice(&code[at..at + 4]);
+            let new = i64::from(i32::from_le_bytes(d)) - shift;
+            code[at..at + 4].copy_from_slice(&(new as i32).to_le_bytes());
+        }
+        // lea rcx, [rip + distance to the instruction behind the site]
+        let back = (len + 2) as i64 - (len + 7) as i64 - shift;
+        code[len..len + 3].copy_from_slice(&[0x48, 0x8d, 0x0d]);
+        code[len + 3..len + 7].copy_from_slice(&(back as i32).to_le_bytes());
+        code[len + 7..len + TAIL].copy_from_slice(&LEAVE);
+        if self.behind > 0 {
+            let (at, n) = (len + TAIL, self.behind as usize);
+            code[at..at + n].copy_from_slice(&page[start + len + 2..start + len + 2 + n]);
+            let back = (len + 2 + n) as i64 - (at + n + JUMP) as i64 - shift;
+            code[at + n] = 0xe9;
+            code[at + n + 1..at + n + JUMP].copy_from_slice(&(back as i32).to_le_bytes());
+        }
+        let slot = self.slot as usize;
+        trampolines[slot..slot + self.size()].copy_from_slice(&code[..self.size()]);
+    }
+}
+
+/// Bytes that start no instruction in 64-bit mode.
+fn is_invalid(b: u8) -> bool {
+    [
+        0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27, 0x2f, 0x37, 0x3f, 0x60, 0x61, 0x9a, 0xce,
+        0xd4, 0xd5, 0xd6, 0xea,
+    ]
+    .contains(&b)
+}
+
+/// Finds room for the trampoline of `s` beside those of `sites`.
+pub(crate) fn place(mut s: Site, sites: &[Site]) -> Option<Site> {
+    let fits = |slot: usize| {
+        let j = Site::jump_to(s.start as usize, slot);
+        let borders = (1..JUMP).all(|k| s.borders >> k & 1 == 0 || is_invalid(j[k]));
+        let size = s.size();
+        borders
+            && sites
+                .iter()
+                .all(|o| slot + size <= o.slot as usize || o.slot as usize + o.size() <= slot)
+    };
+    s.slot = (0..=PAGE_SIZE - s.size()).find(|&o| fits(o))? as u16;
+    Some(s)
+}
+
+/// What of one decoding counts: where instructions start.
+#[derive(Clone, Copy)]
+struct Chain {
+    /// Bit `k`: one starts `k` bytes before the `syscall`.
+    starts: u64,
+}
+
+/// Decodes from `from` on. `None`: not code, or it misses the `syscall` at `to`.
+fn chain(
+    code: &[u8],
+    from: usize,
+    to: usize,
+    mut each: impl FnMut(&Decoder<'_>, &Instruction, usize),
+) -> Option<Chain> {
+    let mut d = Decoder::with_ip(64, code.get(from..to)?, from as u64, DecoderOptions::NONE);
+    let mut i = Instruction::default();
+    let mut starts = 0;
+    while d.can_decode() {
+        let at = from + d.position();
+        d.decode_out(&mut i);
+        if i.is_invalid() || is_filler(&i, code.get(at..at + 2)?) {
+            return None;
+        }
+        if to - at < 64 {
+            starts |= 1 << (to - at);
+        }
+        each(&d, &i, at);
+    }
+    Some(Chain { starts })
+}
+
+/// Whether this is rather what lies between functions: zeros, breakpoints, what programs
+/// may not do. Where the next function starts it does not tell.
+fn is_filler(i: &Instruction, bytes: &[u8]) -> bool {
+    bytes == [0, 0] || i.code() == Code::Int3 || i.is_privileged()
+}
+
+/// The site from `start` on, one movable instruction before the `syscall`, that includes the one behind it.
+fn with_next(code: &[u8], page: usize, at: usize, start: usize) -> Option<Site> {
+    let mut d = Decoder::with_ip(64, code.get(at + 2..)?, at as u64 + 2, DecoderOptions::NONE);
+    let next = d.decode();
+    let (len, behind) = (at - start, next.len());
+    let movable = !next.is_invalid() && is_movable(&next) && !next.is_ip_rel_memory_operand();
+    let inside = start >= page && at + 2 + behind <= page + PAGE_SIZE;
+    if !movable || !inside || len + 2 + behind < JUMP || len + 2 >= JUMP {
         return None;
     }
-    let s = page.get(start..after)?;
-    let imm = u32::from_le_bytes([s[1], s[2], s[3], s[4]]);
-    (s[0] == 0xb8 && s[5..] == [0x0f, 0x05] && u64::from(imm) == rax).then_some(start)
+    let mut old = [0; JUMP];
+    old.copy_from_slice(code.get(start..start + JUMP)?);
+    Some(Site {
+        start: (start - page) as u16,
+        len: len as u8,
+        borders: 1 | 1 << len | 1 << (len + 2) | 1 << (len + 2 + behind),
+        behind: behind as u8,
+        old,
+        ..Site::NONE
+    })
 }
 
-/// The jump from the site at offset `start` to trampoline number `slot` of its page.
-pub(crate) fn jump(start: usize, slot: usize) -> [u8; 5] {
-    let rel = (REACH as usize + slot * SLOT) as i64 - (start + 5) as i64;
-    let r = (rel as i32).to_le_bytes();
-    [0xe9, r[0], r[1], r[2], r[3]]
+/// The site that is nothing but `mov eax, imm32; syscall`, where no more is known than the number `rax` that it was
+/// called with.
+fn plain(code: &[u8], page: usize, at: usize, rax: u64) -> Option<Site> {
+    let start = at.checked_sub(JUMP)?;
+    // What the bytes before show: not the tail of a longer instruction, one with a REX
+    // prefix, or one with a displacement of one byte and a constant.
+    let head = code.get(start.checked_sub(3)?..start)?;
+    let longer = [head[0], head[1]];
+    if head[2] & 0xf0 == 0x40 || longer.iter().any(|b| [0xc7, 0x81, 0x69, 0xf7].contains(b)) {
+        return None;
+    }
+    let mut old = [0; JUMP];
+    old.copy_from_slice(code.get(start..at)?);
+    let number = u32::from_le_bytes([old[1], old[2], old[3], old[4]]);
+    let fits = start >= page && start + JUMP <= page + PAGE_SIZE;
+    (fits && old[0] == 0xb8 && u64::from(number) == rax).then_some(Site {
+        start: (start - page) as u16,
+        len: JUMP as u8,
+        borders: 1 | 1 << JUMP,
+        old,
+        ..Site::NONE
+    })
 }
 
-/// Trampoline number `slot` for the site at offset `start`; `mov` is its first instruction.
-pub(crate) fn trampoline(start: usize, slot: usize, mov: &[u8]) -> [u8; SLOT] {
-    let mut code = [0xcc; SLOT];
-    code[..5].copy_from_slice(mov);
-    // lea rcx, [rip + distance to the instruction behind the site]
-    let here = (REACH as usize + slot * SLOT + 12) as i64;
-    let rel = (start + SITE) as i64 - here;
-    code[5..8].copy_from_slice(&[0x48, 0x8d, 0x0d]);
-    code[8..12].copy_from_slice(&(rel as i32).to_le_bytes());
-    // jmp gs:[32]
-    code[12..20].copy_from_slice(&[0x65, 0xff, 0x24, 0x25, 32, 0, 0, 0]);
-    code
+/// Whether the instruction does the same elsewhere, `relative` to rip or not.
+fn is_movable(i: &Instruction) -> bool {
+    let gs = i.segment_prefix() == Register::GS;
+    let bases = matches!(
+        i.code(),
+        Code::Wrgsbase_r32 | Code::Wrgsbase_r64 | Code::Popfq | Code::Popfw
+    );
+    i.flow_control() == FlowControl::Next && !gs && !bases
 }
 
-/// Trampolines of one page.
-pub(crate) const SLOTS: usize = PAGE_SIZE / SLOT;
+/// Plans the site whose `syscall` is at `at` of `code` and was called with `rax`. The page starts at `code[page]`;
+/// what is before and behind it are the pages there, as far as they are known to be code.
+pub(crate) fn plan(code: &[u8], page: usize, at: usize, rax: u64) -> Option<Site> {
+    if code.get(at..at + 2)? != [0x0f, 0x05] {
+        return None;
+    }
+    decoded(code, page, at).or_else(|| plain(code, page, at, rax))
+}
+
+/// As [`plan`], from what the decoding shows.
+fn decoded(code: &[u8], page: usize, at: usize) -> Option<Site> {
+    // Of so many starts in a row, one is where an instruction really starts (none has more
+    // than fifteen bytes), and from there on the decoding is the real one, which meets the `syscall`.
+    // So a place where all that meet it agree is a real one.
+    let first = at.saturating_sub(FROM);
+    let last = at.checked_sub(UP_TO)?;
+    if last < first + 16 {
+        return None;
+    }
+    let mut common = u64::MAX;
+    let mut any = None;
+    for from in first..last {
+        if let Some(c) = chain(code, from, at, |_, _, _| {}) {
+            common &= c.starts;
+            any = Some(from);
+        }
+    }
+    let from = any?;
+    // The instructions behind which all agree, and the places that jumps nearby go to.
+    let mut list = [(0usize, false, 0usize); 32];
+    let mut n = 0;
+    let mut targets = [usize::MAX; 32];
+    let mut t = 0;
+    let mut note = |i: &Instruction| {
+        if i.near_branch_target() != 0 && t < targets.len() {
+            targets[t] = i.near_branch_target() as usize;
+            t += 1;
+        }
+    };
+    chain(code, from, at, |d, i, p| {
+        note(i);
+        if at - p > SPAN || common >> (at - p) & 1 == 0 || n >= list.len() {
+            return;
+        }
+        let mut relative = 0;
+        let mut movable = is_movable(i);
+        if i.is_ip_rel_memory_operand() {
+            let c = d.get_constant_offsets(i);
+            // The distance after the move still has four bytes.
+            let distance = i.memory_displacement64().wrapping_sub(i.next_ip()) as i64;
+            movable &= i.memory_base() == Register::RIP
+                && c.displacement_size() == 4
+                && i32::try_from(distance - REACH as i64 - PAGE_SIZE as i64).is_ok();
+            relative = c.displacement_offset();
+        }
+        list[n] = (p, movable, relative);
+        n += 1;
+    })?;
+    let mut after = Decoder::with_ip(64, code.get(at..)?, at as u64, DecoderOptions::NONE);
+    for _ in 0..24 {
+        let i = after.decode();
+        if i.is_invalid() {
+            break;
+        }
+        note(&i);
+    }
+    let list = &list[..n];
+    let mut best: Option<(u32, Site)> = None;
+    let mut borders = 0u64;
+    let mut relative: Option<usize> = None;
+    for &(p, movable, rel) in list.iter().rev() {
+        let len = at - p;
+        if !movable || p < page {
+            break;
+        }
+        borders |= 1 << len;
+        if rel != 0 {
+            if relative.is_some() {
+                break;
+            }
+            relative = Some(p + rel);
+        }
+        if len < 3 {
+            continue;
+        }
+        let whole = len >= JUMP;
+        if p + JUMP > page + PAGE_SIZE {
+            continue;
+        }
+        let mut old = [0; JUMP];
+        old.copy_from_slice(code.get(p..p + JUMP)?);
+        let mut starts = 0u32;
+        for k in 0..=len {
+            if borders >> (len - k) & 1 == 1 || k == len {
+                starts |= 1 << k;
+            }
+        }
+        let met = targets.iter().any(|t| (p + 1..p + JUMP).contains(t));
+        let inner = (1..JUMP).filter(|k| starts >> k & 1 == 1).count() as u32;
+        // Best: nobody jumps into it, the `syscall` stays, few instructions.
+        let cost = u32::from(met) * 100 + u32::from(!whole) * 10 + inner;
+        let site = Site {
+            start: (p - page) as u16,
+            len: len as u8,
+            borders: starts,
+            relative: relative.map_or(0, |r| (r - p) as u8),
+            old,
+            ..Site::NONE
+        };
+        if best.is_none_or(|(c, _)| cost < c) {
+            best = Some((cost, site));
+        }
+        if whole && cost < 10 {
+            break;
+        }
+    }
+    best.map(|(_, s)| s)
+        .or_else(|| with_next(code, page, at, list.last().filter(|l| l.1 && l.2 == 0)?.0))
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_the_pattern_with_its_number_is_a_site() {
+    /// A page of one-byte instructions that `code` ends in.
+    fn page(code: &[u8]) -> (Vec<u8>, usize) {
         let mut page = vec![0x90; PAGE_SIZE];
-        page[100..107].copy_from_slice(&[0xb8, 39, 0, 0, 0, 0x0f, 0x05]);
-        assert_eq!(site(&page, 107, 39), Some(100));
-        assert_eq!(site(&page, 107, 40), None);
-        assert_eq!(site(&page, 108, 39), None);
-        assert_eq!(site(&page, 3, 39), None);
-        page[99] = 0x41;
-        assert_eq!(site(&page, 107, 39), None);
-        page[97..100].copy_from_slice(&[0xc7, 0x44, 0x24]);
-        assert_eq!(site(&page, 107, 39), None);
+        page[1000 - code.len()..1000].copy_from_slice(code);
+        (page, 998)
+    }
+
+    fn i32_at(b: &[u8], at: usize) -> i64 {
+        i64::from(i32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]))
     }
 
     #[test]
-    fn jumps_meet() {
-        let j = jump(100, 3);
-        let to = 105 + i64::from(i32::from_le_bytes([j[1], j[2], j[3], j[4]]));
-        assert_eq!(to, REACH as i64 + 96);
-        let t = trampoline(100, 3, &[0xb8, 39, 0, 0, 0]);
-        let back = i64::from(i32::from_le_bytes([t[8], t[9], t[10], t[11]]));
-        assert_eq!(REACH as i64 + 96 + 12 + back, 107);
+    fn a_mov_before_it_is_enough() {
+        let (p, at) = page(&[0xb8, 39, 0, 0, 0, 0x0f, 0x05]);
+        let s = place(plan(&p, 0, at, 39).unwrap(), &[]).unwrap();
+        assert_eq!((s.start, s.len), (993, 5));
+        assert!((0..9).all(|k| s.inside(993 + k).is_none()));
+        let j = s.jump();
+        assert_eq!(998 + i32_at(&j, 1), REACH as i64 + i64::from(s.slot));
+        let mut t = vec![0xcc; PAGE_SIZE];
+        s.write(&p, &mut t);
+        let slot = s.slot as usize;
+        assert_eq!(t[slot..slot + 5], p[993..998]);
+        assert_eq!(REACH as i64 + slot as i64 + 12 + i32_at(&t, slot + 8), 1000);
+        assert_eq!(t[slot + 12..slot + 20], LEAVE);
+        assert_eq!(s.outside(slot + 3), Some(996));
+        assert_eq!(s.outside(slot + 12), Some(998));
+        assert_eq!(s.outside(slot + 20), None);
+    }
+
+    #[test]
+    fn places_inside_a_span_are_no_instructions() {
+        // mov edi, ebx; mov esi, eax; xor eax, eax; syscall
+        let (p, at) = page(&[0x89, 0xdf, 0x89, 0xc6, 0x31, 0xc0, 0x0f, 0x05]);
+        let s = place(plan(&p, 0, at, 39).unwrap(), &[]).unwrap();
+        assert_eq!((s.start, s.len), (992, 6));
+        let j = s.jump();
+        assert!(is_invalid(j[2]) && is_invalid(j[4]));
+        assert_eq!(s.inside(994), Some(s.slot as usize + 2));
+        assert_eq!(s.inside(996), Some(s.slot as usize + 4));
+        assert_eq!((s.inside(995), s.inside(997)), (None, None));
+    }
+
+    #[test]
+    fn a_short_span_takes_the_call_along() {
+        // jmp 0; xor eax, eax; cld; syscall: no three more bytes that could move.
+        let (p, at) = page(&[0xeb, 0, 0x31, 0xc0, 0xfc, 0x0f, 0x05]);
+        let s = place(plan(&p, 0, at, 39).unwrap(), &[]).unwrap();
+        assert_eq!((s.start, s.len, s.syscall()), (995, 3, 998));
+        let j = s.jump();
+        assert!(is_invalid(j[2]) && is_invalid(j[3]));
+        assert_eq!(s.inside(998), Some(s.slot as usize + 3));
+        // So does one of two bytes, together with the instruction behind the call.
+        let (mut p, at) = page(&[0xeb, 0, 0x31, 0xc0, 0x0f, 0x05]);
+        p[1000..1006].copy_from_slice(&[0x48, 0x3d, 0, 0xf0, 0xff, 0xff]);
+        let s = place(plan(&p, 0, at, 0).unwrap(), &[]).unwrap();
+        assert_eq!((s.start, s.len, s.behind), (996, 2, 6));
+        let j = s.jump();
+        assert!(is_invalid(j[2]) && is_invalid(j[4]));
+        let slot = s.slot as usize;
+        assert_eq!(s.way_back(), Some((1000, slot + 17)));
+        assert_eq!(
+            (s.inside(998), s.inside(1000)),
+            (Some(slot + 2), Some(slot + 17))
+        );
+        assert_eq!(
+            (s.outside(slot + 16), s.outside(slot + 17)),
+            (Some(998), Some(1000))
+        );
+        assert_eq!(
+            (s.outside(slot + 23), s.outside(slot + 28)),
+            (Some(1006), None)
+        );
+        let mut t = vec![0xcc; PAGE_SIZE];
+        s.write(&p, &mut t);
+        assert_eq!(t[slot + 17..slot + 23], p[1000..1006]);
+        let back = REACH as i64 + slot as i64 + 28 + i32_at(&t, slot + 24);
+        assert_eq!((t[slot + 23], back), (0xe9, 1006));
+        let (mut p, at) = page(&[0xeb, 0, 0x31, 0xc0, 0x0f, 0x05]);
+        p[1000..1002].copy_from_slice(&[0xeb, 0]);
+        assert_eq!(plan(&p, 0, at, 0), None);
+    }
+
+    #[test]
+    fn zeros_before_a_function_are_no_code() {
+        // Decoded from the zeros, "00 b8 27 00 00 00" is one instruction that ends at the call.
+        let mut p = vec![0; PAGE_SIZE];
+        p[993..1000].copy_from_slice(&[0xb8, 39, 0, 0, 0, 0x0f, 0x05]);
+        assert_eq!(
+            plan(&p, 0, 998, 39).map(|s| (s.start, s.len)),
+            Some((993, 5))
+        );
+        assert_eq!(plan(&p, 0, 998, 40), None);
+        p[992] = 0x41;
+        assert_eq!(plan(&p, 0, 998, 39), None);
+        p[990..993].copy_from_slice(&[0xc7, 0x44, 0x24]);
+        assert_eq!(plan(&p, 0, 998, 39), None);
+    }
+
+    #[test]
+    fn distances_to_data_are_kept() {
+        // lea rdi, [rip + 0x1234]; syscall
+        let (p, at) = page(&[0x48, 0x8d, 0x3d, 0x34, 0x12, 0, 0, 0x0f, 0x05]);
+        let s = place(plan(&p, 0, at, 39).unwrap(), &[]).unwrap();
+        let mut t = vec![0xcc; PAGE_SIZE];
+        s.write(&p, &mut t);
+        let slot = s.slot as usize;
+        let to = REACH as i64 + slot as i64 + 7 + i32_at(&t, slot + 3);
+        assert_eq!(to, 998 + 0x1234);
+    }
+
+    #[test]
+    fn what_leaves_the_span_is_no_part_of_it() {
+        for code in [
+            &[0xe8, 1, 2, 0, 0, 0x0f, 0x05][..],
+            &[0x0f, 0x05, 0x0f, 0x05, 0x0f, 0x05],
+            &[0xf3, 0x48, 0x0f, 0xae, 0xdb, 0x0f, 0x05],
+        ] {
+            let (p, at) = page(code);
+            assert_eq!(plan(&p, 0, at, 39), None, "{code:x?}");
+        }
+        // Bytes that could be a mov, or the end of a longer instruction.
+        let mut p = vec![0x90; PAGE_SIZE];
+        p[980..987].copy_from_slice(&[0xb8, 0x0f, 5, 0, 0, 0x0f, 0x05]);
+        assert!(plan(&p, 0, 981, 39).is_none());
+        // No code before it that tells where instructions start.
+        assert_eq!(
+            plan(&[0x90, 0x90, 0x90, 0x90, 0x90, 0x0f, 0x05], 0, 5, 39),
+            None
+        );
+    }
+
+    /// Sections of the file with code: address, bytes.
+    fn code_of(file: &[u8]) -> Vec<(u64, &[u8])> {
+        let u64_at = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().unwrap());
+        let (table, n) = (
+            u64_at(0x28) as usize,
+            usize::from(file[0x3c]) | usize::from(file[0x3d]) << 8,
+        );
+        (0..n)
+            .map(|i| table + i * 64)
+            .filter(|&h| u64_at(h + 8) & 4 != 0)
+            .map(|h| {
+                let (at, len) = (u64_at(h + 24) as usize, u64_at(h + 32) as usize);
+                (u64_at(h + 16), &file[at..at + len])
+            })
+            .collect()
+    }
+
+    /// Every call site of this program's libraries has a plan, and one that agrees with
+    /// the decoding from the start of its section.
+    #[test]
+    fn sites_of_libraries() {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let mut files: Vec<&str> = maps
+            .lines()
+            .filter_map(|l| l.find('/').map(|i| &l[i..]))
+            .filter(|p| p.contains("/libc.so") || p.contains("/ld-"))
+            .collect();
+        files.dedup();
+        assert!(!files.is_empty(), "the program is linked to libc");
+        for name in files {
+            let file = std::fs::read(name).unwrap();
+            let (mut sites, mut planned, mut whole) = (0, 0, 0);
+            for (addr, code) in code_of(&file) {
+                let mut starts = vec![false; code.len() + 16];
+                let mut calls = vec![];
+                let mut d = Decoder::with_ip(64, code, addr, DecoderOptions::NONE);
+                while d.can_decode() {
+                    let at = d.position();
+                    starts[at] = true;
+                    if d.decode().code() == Code::Syscall {
+                        calls.push(at);
+                    }
+                }
+                let mut pages = std::collections::BTreeMap::<usize, Vec<Site>>::new();
+                for at in calls {
+                    sites += 1;
+                    // As the engine sees it: the page and some bytes before.
+                    let page = (at + addr as usize) / PAGE_SIZE * PAGE_SIZE;
+                    let page = page.saturating_sub(addr as usize);
+                    let from = page.saturating_sub(BEFORE);
+                    let to = (page + PAGE_SIZE + BEHIND).min(code.len());
+                    let Some(s) = plan(&code[from..to], page - from, at - from, u64::MAX) else {
+                        println!("{name}: no plan at {:#x}", addr as usize + at);
+                        continue;
+                    };
+                    let list = pages.entry(page).or_default();
+                    let s = place(s, list).expect("room");
+                    list.push(s);
+                    planned += 1;
+                    whole += usize::from(s.len as usize >= JUMP);
+                    let end = s.len as usize
+                        + if s.behind > 0 {
+                            2 + s.behind as usize
+                        } else {
+                            0
+                        };
+                    for k in 0..=end {
+                        let is = s.borders >> k & 1 == 1;
+                        assert_eq!(is, starts[page + s.start as usize + k], "{name} {at:#x}");
+                    }
+                }
+            }
+            println!("{name}: {planned} of {sites} sites, {whole} without the call itself");
+            assert!(
+                sites > 0 && planned + 3 >= sites,
+                "{name}: {planned} of {sites}"
+            );
+        }
     }
 }
