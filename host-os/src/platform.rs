@@ -152,6 +152,6 @@ impl Platform for HostPlatform {
     }
     fn power_off(&self, wait_status: i32) -> ! {
         self.engine.go_home();
-        shutdown::end(shutdown::exit_code(wait_status))
+        shutdown::power_off(shutdown::exit_code(wait_status))
     }
 }

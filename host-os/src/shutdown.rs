@@ -99,8 +99,14 @@ pub fn no_room() -> ! {
     exit(NOT_STARTED)
 }
 
-/// Ends the machine with exit status `code`.
+/// Ends the machine with exit status `code`, whatever it is doing.
 pub fn end(code: i32) -> ! {
+    stop_machine();
+    exit(code)
+}
+
+/// Ends a machine in which nothing runs any more.
+pub(crate) fn power_off(code: i32) -> ! {
     stop_machine();
     if let Some(p) = PROCESSES.get() {
         (p.wait)();
