@@ -370,7 +370,10 @@ fn forged_reports() {
     });
     let began = Instant::now();
     let mut counted = 0;
-    while began.elapsed() < Duration::from_secs(4) && space.alive() {
+    // A busy host lets few rounds happen in the same time.
+    let enough = |counted| counted > 10 && forged.load(Ordering::SeqCst) > 10;
+    let limit = |counted| Duration::from_secs(if enough(counted) { 4 } else { 60 });
+    while began.elapsed() < limit(counted) && space.alive() {
         map(&*space, DATA, 1, data, RW);
         let before = word(data, 0).load(Ordering::SeqCst);
         std::thread::sleep(Duration::from_millis(2));
@@ -388,9 +391,11 @@ fn forged_reports() {
         }
     }
     stop.store(true, Ordering::SeqCst);
-    let forged = forged.load(Ordering::SeqCst);
-    println!("{forged} reports, counted in {counted} rounds");
-    assert!(forged > 10 && counted > 10);
+    println!(
+        "{} reports, counted in {counted} rounds",
+        forged.load(Ordering::SeqCst)
+    );
+    assert!(enough(counted));
     assert_eq!(DIED.load(Ordering::SeqCst), -1);
 }
 

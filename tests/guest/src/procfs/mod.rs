@@ -78,11 +78,14 @@ fn stat_fields() {
         );
     }
     say!("threads {} prio {} nice {}", n(20), n(18), n(19));
+    let uptime = text("/proc/uptime");
+    let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
     say!(
         "vsize {} rss {} start {}",
         n(23) > 1 << 20,
         n(24) > 50,
-        n(22) > 0
+        // In ticks since boot, which may have been less than one ago.
+        (0..=(uptime * 100.0) as i64).contains(&n(22))
     );
     say!(
         "exit signal {} last cpu {}",
