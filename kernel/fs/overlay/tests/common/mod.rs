@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, DirEntryExt, FileExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, DirEntryExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path as HostPath, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock};
@@ -262,7 +262,19 @@ impl TempDir {
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        open_up(&self.0);
+        let gone = fs::remove_dir_all(&self.0);
+        assert!(gone.is_ok() || std::thread::panicking(), "{gone:?}");
+    }
+}
+
+/// Lets an ordinary user remove what lies in a directory, whatever its mode.
+fn open_up(dir: &HostPath) {
+    let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o700));
+    for e in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if e.file_type().is_ok_and(|t| t.is_dir()) {
+            open_up(&e.path());
+        }
     }
 }
 
