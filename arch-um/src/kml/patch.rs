@@ -399,13 +399,10 @@ impl KmlEngine {
             None if exchanged.len() >= PAGES => return,
             None => exchanged.push(new),
         }
-        if map_text(addr + REACH, info.trampolines).is_ok() {
-            let done = map_text(addr, info.copy).is_ok();
+        if map_text(addr + REACH, info.trampolines).is_ok() && map_text(addr, info.copy).is_ok() {
             for (rip, to) in info.sites().iter().filter_map(Site::way_back) {
-                if done {
-                    p.heat
-                        .add_way_back(addr + rip as u64, addr + REACH + to as u64);
-                }
+                let (rip, to) = (addr + rip as u64, addr + REACH + to as u64);
+                p.heat.add_way_back(rip, to);
             }
         }
     }

@@ -36,10 +36,10 @@ const SS_AUTODISARM: u32 = 1 << 31;
 const UC_FLAGS_ALL: u64 = 7;
 
 const VECTOR_GP: u64 = 13;
-/// A protection key forbids the access: sigaction(2).
-const SEGV_PKUERR: i32 = 4;
 const VECTOR_PF: u64 = 14;
 const SI_KERNEL: i32 = 0x80;
+/// A protection key forbids the access: sigaction(2).
+const SEGV_PKUERR: i32 = 4;
 const SYS_SECCOMP: i32 = 1;
 
 /// Where things lie in an area on this host.

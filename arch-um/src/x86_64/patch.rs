@@ -188,20 +188,14 @@ pub(crate) fn place(mut s: Site, sites: &[Site]) -> Option<Site> {
     Some(s)
 }
 
-/// What of one decoding counts: where instructions start.
-#[derive(Clone, Copy)]
-struct Chain {
-    /// Bit `k`: one starts `k` bytes before the `syscall`.
-    starts: u64,
-}
-
-/// Decodes from `from` on. `None`: not code, or it misses the `syscall` at `to`.
+/// Decodes from `from` on. Bit `k`: an instruction starts `k` bytes before the `syscall` at `to`.
+/// `None`: not code, or it misses the `syscall`.
 fn chain(
     code: &[u8],
     from: usize,
     to: usize,
     mut each: impl FnMut(&Decoder<'_>, &Instruction, usize),
-) -> Option<Chain> {
+) -> Option<u64> {
     let mut d = Decoder::with_ip(64, code.get(from..to)?, from as u64, DecoderOptions::NONE);
     let mut i = Instruction::default();
     let mut starts = 0;
@@ -216,7 +210,7 @@ fn chain(
         }
         each(&d, &i, at);
     }
-    Some(Chain { starts })
+    Some(starts)
 }
 
 /// Whether this is rather what lies between functions: zeros, breakpoints, what programs
@@ -303,8 +297,8 @@ fn decoded(code: &[u8], page: usize, at: usize) -> Option<Site> {
     let mut common = u64::MAX;
     let mut any = None;
     for from in first..last {
-        if let Some(c) = chain(code, from, at, |_, _, _| {}) {
-            common &= c.starts;
+        if let Some(starts) = chain(code, from, at, |_, _, _| {}) {
+            common &= starts;
             any = Some(from);
         }
     }
