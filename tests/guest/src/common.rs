@@ -221,6 +221,13 @@ pub fn fork(f: impl FnOnce() -> i32) -> i32 {
     R::of(pid as i64).v() as i32
 }
 
+/// Sleeps until a signal ends the process.
+pub fn forever() -> ! {
+    loop {
+        unsafe { libc::pause() };
+    }
+}
+
 /// Waits for `pid` to end.
 #[track_caller]
 pub fn wait(pid: i32) -> St {

@@ -286,11 +286,7 @@ pub fn waitid_forms() {
 pub fn wait_stopped() {
     let mut i: siginfo_t = zero();
     let mut st = 0;
-    let pid = fork(|| {
-        loop {
-            unsafe { pause() };
-        }
-    });
+    let pid = fork(|| forever());
     unsafe { kill(pid, SIGSTOP) };
     say!("{}", wait_opt(pid, WUNTRACED));
     say!(
@@ -313,11 +309,7 @@ pub fn wait_stopped() {
     let r = sys!(waitid(P_PID, pid as u32, &mut i, WCONTINUED | WEXITED));
     say!("{}", info(r, &i).split(' ').next().unwrap());
     sys!(waitid(P_PID, pid as u32, &mut i, WEXITED | WNOHANG));
-    let pid = fork(|| {
-        loop {
-            unsafe { pause() };
-        }
-    });
+    let pid = fork(|| forever());
     unsafe { kill(pid, SIGSTOP) };
     wait_opt(pid, WUNTRACED);
     unsafe { kill(pid, SIGKILL) };
@@ -475,11 +467,7 @@ pub fn sigchld_info() {
     seen(1);
     say!("{}", shown(pid));
     wait(pid);
-    let pid = fork(|| {
-        loop {
-            unsafe { pause() };
-        }
-    });
+    let pid = fork(|| forever());
     unsafe { kill(pid, SIGSTOP) };
     seen(2);
     say!("{}", shown(pid));
@@ -495,11 +483,7 @@ pub fn sigchld_info() {
 
 pub fn no_cldstop() {
     handle(SIGCHLD, on_child, SA_RESTART | SA_NOCLDSTOP);
-    let pid = fork(|| {
-        loop {
-            unsafe { pause() };
-        }
-    });
+    let pid = fork(|| forever());
     unsafe { kill(pid, SIGSTOP) };
     say!("{}", wait_opt(pid, WUNTRACED));
     unsafe { kill(pid, SIGCONT) };

@@ -292,11 +292,7 @@ fn sysctl_files() {
 }
 
 fn pid_dirs() {
-    let child = fork(|| {
-        loop {
-            ms(1000)
-        }
-    });
+    let child = fork(|| forever());
     let names: Vec<String> = std::fs::read_dir("/proc")
         .unwrap()
         .flatten()
@@ -493,15 +489,7 @@ fn dirs_that_shrink() {
         found == (40..80).collect::<Vec<_>>()
     );
 
-    let pids: Vec<i32> = (0..40)
-        .map(|_| {
-            fork(|| {
-                loop {
-                    ms(1000)
-                }
-            })
-        })
-        .collect();
+    let pids: Vec<i32> = (0..40).map(|_| fork(|| forever())).collect();
     let dir = open("/proc", O_RDONLY).fd();
     let mut found = vec![];
     while let Some(numbers) = some_numbers(dir) {

@@ -1,22 +1,23 @@
-//! Sending, blocking, waiting.
+//! Handlers, masks, dispositions.
 
 use crate::prelude::*;
 
-static COUNT: AtomicI32 = AtomicI32::new(0);
+pub(super) static COUNT: AtomicI32 = AtomicI32::new(0);
+
 static LOG: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 
-extern "C" fn count(_: i32, _: *mut siginfo_t, _: *mut c_void) {
+pub(super) extern "C" fn count(_: i32, _: *mut siginfo_t, _: *mut c_void) {
     COUNT.fetch_add(1, SeqCst);
 }
 
 /// Logs signal number and value.
-extern "C" fn log(n: i32, i: *mut siginfo_t, _: *mut c_void) {
+pub(super) extern "C" fn log(n: i32, i: *mut siginfo_t, _: *mut c_void) {
     let at = COUNT.fetch_add(1, SeqCst) as usize;
     let v = unsafe { (*i).si_value().sival_ptr as u64 };
     LOG[at % 64].store((n as u64) << 32 | v & 0xffff_ffff, SeqCst);
 }
 
-fn logged() -> String {
+pub(super) fn logged() -> String {
     let n = COUNT.swap(0, SeqCst) as usize;
     let v: Vec<String> = LOG[..n.min(64)]
         .iter()
@@ -28,7 +29,7 @@ fn logged() -> String {
     v.join(" ")
 }
 
-fn me_() -> i32 {
+pub(super) fn own_pid() -> i32 {
     unsafe { getpid() }
 }
 
@@ -76,7 +77,7 @@ pub fn handler_runs() {
         sys!(raise(SIGUSR1)).v();
     }
     say!("raise {}", COUNT.swap(0, SeqCst));
-    sys!(kill(me_(), SIGUSR1)).v();
+    sys!(kill(own_pid(), SIGUSR1)).v();
     say!(
         "kill, delivered before it returns {}",
         COUNT.swap(0, SeqCst)
@@ -116,13 +117,13 @@ pub fn masks() {
 
 static INSIDE: AtomicU64 = AtomicU64::new(0);
 
-extern "C" fn note_mask(_: i32, _: *mut siginfo_t, _: *mut c_void) {
+pub(super) extern "C" fn note_mask(_: i32, _: *mut siginfo_t, _: *mut c_void) {
     let mut m = 0u64;
     unsafe { syscall(SYS_rt_sigprocmask, SIG_BLOCK, 0, &raw mut m, 8) };
     INSIDE.store(m, SeqCst);
 }
 
-fn inside() -> String {
+pub(super) fn inside() -> String {
     let m = INSIDE.load(SeqCst);
     let v: Vec<String> = (1..65).filter(|n| m >> (n - 1) & 1 == 1).map(sig).collect();
     format!("{{{}}}", v.join(" "))
@@ -147,6 +148,7 @@ pub fn mask_during_handler() {
 }
 
 static DEPTH: AtomicI32 = AtomicI32::new(0);
+
 static MAXD: AtomicI32 = AtomicI32::new(0);
 
 extern "C" fn reraise(n: i32, _: *mut siginfo_t, _: *mut c_void) {
@@ -192,477 +194,6 @@ pub fn nodefer_resethand() {
     );
 }
 
-pub fn pending_set() {
-    block(&[SIGUSR1, SIGUSR2, SIGTERM, 40]);
-    say!("{}", pending());
-    for n in [SIGUSR2, SIGTERM, 40, SIGUSR2] {
-        unsafe { kill(getpid(), n) };
-    }
-    say!("{}", pending());
-    set_action(SIGTERM, SIG_IGN);
-    say!("ignoring drops it {}", pending());
-    unsafe { kill(getpid(), SIGTERM) };
-    say!("blocked and ignored {}", pending());
-    say!(
-        "child starts empty {}",
-        run(|| {
-            say!("{}", pending());
-            0
-        })
-    );
-    set_action(SIGUSR2, SIG_IGN);
-    set_action(40, SIG_IGN);
-    say!("{}", pending());
-}
-
-pub fn standard_not_queued() {
-    handle(SIGUSR1, count, 0);
-    block(&[SIGUSR1]);
-    for _ in 0..10 {
-        unsafe { kill(getpid(), SIGUSR1) };
-    }
-    unblock(&[SIGUSR1]);
-    say!("{}", COUNT.load(SeqCst));
-    block(&[SIGUSR1]);
-    unsafe {
-        kill(getpid(), SIGUSR1);
-        raise(SIGUSR1);
-    }
-    unblock(&[SIGUSR1]);
-    say!(
-        "one for the thread, one for the process {}",
-        COUNT.load(SeqCst) - 1
-    );
-}
-
-fn queue(n: i32, v: usize) -> R {
-    sys!(sigqueue(
-        getpid(),
-        n,
-        sigval {
-            sival_ptr: v as *mut c_void
-        }
-    ))
-}
-
-pub fn realtime_queue() {
-    handle(40, log, 0);
-    block(&[40]);
-    for v in 1..=5 {
-        say!("{}", queue(40, v));
-    }
-    say!("{}", pending());
-    unblock(&[40]);
-    say!("{}", logged());
-}
-
-pub fn realtime_order() {
-    for n in [SIGUSR1, SIGUSR2, 35, 40, 64] {
-        let mut sa: sigaction = zero();
-        sa.sa_sigaction = log as *const () as usize;
-        sa.sa_flags = SA_SIGINFO;
-        unsafe { sigfillset(&mut sa.sa_mask) };
-        sys!(sigaction(n, &sa, null_mut())).v();
-    }
-    let all = [SIGUSR1, SIGUSR2, 35, 40, 64];
-    block(&all);
-    for (i, n) in [64, 40, SIGUSR2, 35, 40, SIGUSR1, 64]
-        .into_iter()
-        .enumerate()
-    {
-        queue(n, i).v();
-    }
-    unblock(&all);
-    say!("lowest first, first in first out: {}", logged());
-}
-
-pub fn sigqueue_value() {
-    handle(SIGUSR1, log, 0);
-    queue(SIGUSR1, 12345);
-    say!("{}", logged());
-    say!(
-        "0 {} bad {} nobody {}",
-        queue(0, 0),
-        queue(65, 0),
-        sys!(sigqueue(
-            99999,
-            0,
-            sigval {
-                sival_ptr: null_mut()
-            }
-        ))
-    );
-    let mut i: siginfo_t = zero();
-    i.si_code = SI_USER;
-    i.si_signo = SIGUSR1;
-    let other = fork(|| {
-        loop {
-            ms(1000)
-        }
-    });
-    say!(
-        "forged kernel code to another {}",
-        raw!(SYS_rt_sigqueueinfo, other, SIGUSR1, &raw const i)
-    );
-    i.si_code = SI_TKILL;
-    say!(
-        "forged tkill {}",
-        raw!(SYS_rt_sigqueueinfo, other, SIGUSR1, &raw const i)
-    );
-    i.si_code = SI_QUEUE;
-    say!(
-        "queue {} {}",
-        raw!(SYS_rt_sigqueueinfo, other, SIGTERM, &raw const i),
-        wait(other)
-    );
-    say!(
-        "bad pointer {}",
-        raw!(SYS_rt_sigqueueinfo, me_(), SIGUSR1, 8)
-    );
-    say!(
-        "tgsigqueueinfo {} {}",
-        raw!(
-            SYS_rt_tgsigqueueinfo,
-            me_(),
-            gettid(),
-            SIGUSR1,
-            &raw const i
-        ),
-        COUNT.load(SeqCst)
-    );
-}
-
-static INFO: [AtomicI32; 4] = [const { AtomicI32::new(0) }; 4];
-
-extern "C" fn take(n: i32, i: *mut siginfo_t, _: *mut c_void) {
-    unsafe {
-        INFO[0].store(n, SeqCst);
-        INFO[1].store((*i).si_code, SeqCst);
-        INFO[2].store((*i).si_pid(), SeqCst);
-        INFO[3].store((*i).si_uid() as i32, SeqCst);
-    }
-}
-
-pub fn siginfo_sources() {
-    for n in [SIGUSR1, SIGALRM, SIGPIPE, SIGIO, SIGCHLD] {
-        handle(n, take, 0);
-    }
-    let show = |who: i32| {
-        let v: Vec<i32> = INFO.iter().map(|i| i.swap(-99, SeqCst)).collect();
-        let pid = if v[2] == who {
-            "sender"
-        } else if v[2] == 0 {
-            "0"
-        } else {
-            "other"
-        };
-        format!("{} code {} pid {pid}", sig(v[0]), v[1])
-    };
-    unsafe { kill(getpid(), SIGUSR1) };
-    say!(
-        "kill {} uid {}",
-        show(me_()),
-        unsafe { getuid() } == getuid_of()
-    );
-    unsafe { raise(SIGUSR1) };
-    say!("raise {}", show(me_()));
-    queue(SIGUSR1, 1);
-    say!("sigqueue {}", show(me_()));
-    let t = itimerval {
-        it_interval: zero(),
-        it_value: timeval {
-            tv_sec: 0,
-            tv_usec: 5000,
-        },
-    };
-    sys!(setitimer(ITIMER_REAL, &t, null_mut())).v();
-    unsafe { pause() };
-    say!("itimer {}", show(me_()));
-    let p = pipe();
-    close(p[0]);
-    write(p[1], b"x");
-    say!("pipe {}", show(me_()));
-    let pid = fork(|| unsafe { kill(getppid(), SIGUSR1) });
-    wait(pid);
-    let v = INFO[0].load(SeqCst);
-    say!("last one is one of two: {}", v == SIGCHLD || v == SIGUSR1);
-}
-
-fn getuid_of() -> u32 {
-    INFO[3].load(SeqCst) as u32;
-    unsafe { getuid() }
-}
-
-pub fn sigwait_forms() {
-    block(&[SIGUSR1, SIGUSR2, 40]);
-    unsafe { kill(getpid(), SIGUSR2) };
-    let mut n = 0;
-    say!(
-        "sigwait {} {}",
-        unsafe { sigwait(&set(&[SIGUSR1, SIGUSR2]), &mut n) },
-        sig(n)
-    );
-    queue(40, 7);
-    queue(40, 8);
-    let mut i: siginfo_t = zero();
-    let r = sys!(sigwaitinfo(&set(&[40]), &mut i));
-    say!(
-        "{} code {} value {}",
-        sig(r.0 as i32),
-        i.si_code,
-        unsafe { i.si_value().sival_ptr } as usize
-    );
-    let r = sys!(sigwaitinfo(&set(&[40]), null_mut()));
-    say!("{}", sig(r.0 as i32));
-    let pid = fork(|| {
-        ms(20);
-        unsafe { kill(getppid(), SIGUSR1) };
-        0
-    });
-    let r = sys!(sigwaitinfo(&set(&[SIGUSR1]), &mut i));
-    say!(
-        "{} from the child {} {}",
-        sig(r.0 as i32),
-        unsafe { i.si_pid() } == pid,
-        wait(pid)
-    );
-    handle(SIGHUP, count, 0);
-    let parent = me_();
-    let pid = fork(|| {
-        until_asleep(parent);
-        unsafe { kill(parent, SIGHUP) };
-        0
-    });
-    say!(
-        "another one's handler {} ran {}",
-        sys!(sigwaitinfo(&set(&[SIGUSR1]), &mut i)),
-        COUNT.load(SeqCst)
-    );
-    wait(pid);
-}
-
-pub fn sigtimedwait_timeouts() {
-    block(&[SIGUSR1]);
-    let t = ts(30);
-    let (r, when) = took(30, || sys!(sigtimedwait(&set(&[SIGUSR1]), null_mut(), &t)));
-    say!("{r} {when}");
-    let z = ts(0);
-    say!(
-        "poll {}",
-        sys!(sigtimedwait(&set(&[SIGUSR1]), null_mut(), &z))
-    );
-    unsafe { raise(SIGUSR1) };
-    say!(
-        "poll {}",
-        sig(sys!(sigtimedwait(&set(&[SIGUSR1]), null_mut(), &z)).0 as i32)
-    );
-    let bad = timespec {
-        tv_sec: 0,
-        tv_nsec: -1,
-    };
-    say!(
-        "bad {}",
-        sys!(sigtimedwait(&set(&[SIGUSR1]), null_mut(), &bad))
-    );
-    say!("size {}", raw!(SYS_rt_sigtimedwait, &raw const z, 0, 0, 4));
-    say!(
-        "empty set {}",
-        sys!(sigtimedwait(&set(&[]), null_mut(), &z))
-    );
-}
-
-pub fn sigsuspend_swaps() {
-    handle(SIGUSR1, count, 0);
-    handle(SIGUSR2, note_mask, 0);
-    block(&[SIGUSR1, SIGUSR2]);
-    unsafe { raise(SIGUSR1) };
-    say!(
-        "{} ran {}",
-        sys!(sigsuspend(&set(&[SIGUSR2]))),
-        COUNT.load(SeqCst)
-    );
-    let mut now = zero();
-    sys!(sigprocmask(SIG_BLOCK, null(), &mut now));
-    say!("mask restored {}", members(&now));
-    unsafe { raise(SIGUSR2) };
-    sys!(sigsuspend(&set(&[SIGHUP])));
-    say!("in the handler {}", inside());
-    say!("size {}", raw!(SYS_rt_sigsuspend, 8, 3));
-}
-
-pub fn pause_returns() {
-    handle(SIGALRM, count, SA_RESTART);
-    let (r, when) = took(900, || {
-        unsafe { alarm(1) };
-        sys!(pause())
-    });
-    say!("{r} {when} {}", COUNT.load(SeqCst));
-    set_action(SIGUSR1, SIG_IGN);
-    let parent = me_();
-    let pid = fork(|| {
-        until_asleep(parent);
-        unsafe { kill(parent, SIGUSR1) };
-        ms(20);
-        unsafe { kill(parent, SIGALRM) };
-        0
-    });
-    say!(
-        "an ignored one does not end it {} {}",
-        sys!(pause()),
-        COUNT.load(SeqCst)
-    );
-    wait(pid);
-}
-
-pub fn kill_targets() {
-    let kids: Vec<i32> = (0..3)
-        .map(|_| {
-            fork(|| {
-                loop {
-                    ms(1000)
-                }
-            })
-        })
-        .collect();
-    for k in &kids {
-        sys!(setpgid(*k, kids[0])).v();
-    }
-    say!("group {}", sys!(kill(-kids[0], SIGTERM)));
-    for k in &kids {
-        say!("{}", wait(*k));
-    }
-    say!("empty group {}", sys!(kill(-kids[0], 0)));
-    handle(SIGUSR1, count, 0);
-    say!(
-        "own group by 0 {} {}",
-        sys!(kill(0, SIGUSR1)),
-        COUNT.load(SeqCst)
-    );
-    say!(
-        "killpg {} {}",
-        sys!(killpg(getpgrp(), SIGUSR1)),
-        COUNT.load(SeqCst)
-    );
-    say!(
-        "nobody {} int min {}",
-        sys!(kill(99999, SIGTERM)),
-        sys!(kill(i32::MIN, 0))
-    );
-    say!(
-        "signal 0 to init {}",
-        matches!(sys!(kill(1, 0)).err(), 0 | EPERM)
-    );
-}
-
-pub fn kill_rights() {
-    if !is_root() {
-        say!("init {}", sys!(kill(1, SIGTERM)));
-        return skip_root();
-    }
-    say!("init EPERM");
-    let target = fork(|| {
-        loop {
-            ms(1000)
-        }
-    });
-    let st = run(|| {
-        sys!(setuid(1000)).v();
-        say!(
-            "root's process: term {} 0 {}",
-            sys!(kill(target, SIGTERM)),
-            sys!(kill(target, 0))
-        );
-        say!("CONT in the same session {}", sys!(kill(target, SIGCONT)));
-        let mine = fork(|| {
-            loop {
-                ms(1000)
-            }
-        });
-        say!("own {} {}", sys!(kill(mine, SIGTERM)), wait(mine));
-        0
-    });
-    say!("{st}");
-    unsafe { kill(target, SIGKILL) };
-    say!("{}", wait(target));
-}
-
-pub fn stop_continue() {
-    let p = pipe();
-    let pid = fork(|| {
-        let mut n = 0u8;
-        loop {
-            n = n.wrapping_add(1);
-            write(p[1], &[n]);
-            ms(2);
-        }
-    });
-    read(p[0], 1);
-    for s in [SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU] {
-        unsafe { kill(pid, s) };
-        let st = wait_opt(pid, WUNTRACED);
-        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        let at = state.rfind(')').unwrap() + 2;
-        sys!(fcntl(p[0], F_SETFL, O_NONBLOCK));
-        read(p[0], 4096);
-        ms(15);
-        say!(
-            "{st} state {} silent {}",
-            &state[at..at + 1],
-            read(p[0], 10)
-        );
-        sys!(fcntl(p[0], F_SETFL, 0));
-        unsafe { kill(pid, SIGCONT) };
-        say!(
-            "{} talks {}",
-            wait_opt(pid, WCONTINUED),
-            read(p[0], 1).len() > 2
-        );
-    }
-    unsafe { kill(pid, SIGKILL) };
-    say!("{}", wait(pid));
-}
-
-pub fn stop_discards() {
-    let g = Gate::new();
-    let pid = fork(|| {
-        handle(SIGCONT, count, 0);
-        handle(SIGUSR1, count, 0);
-        block(&[SIGTSTP, SIGCONT]);
-        unsafe {
-            raise(SIGTSTP);
-            say!("pending {}", pending());
-            raise(SIGCONT);
-            say!("CONT removes stops {}", pending());
-            raise(SIGTSTP);
-            say!("a stop removes CONT {}", pending());
-            raise(SIGCONT);
-        }
-        unblock(&[SIGTSTP, SIGCONT]);
-        say!("CONT handled {}", COUNT.load(SeqCst));
-        g.open();
-        while COUNT.load(SeqCst) < 2 {
-            ms(1);
-        }
-        0
-    });
-    g.pass();
-    unsafe {
-        kill(pid, SIGSTOP);
-    }
-    say!("{}", wait_opt(pid, WUNTRACED));
-    unsafe {
-        kill(pid, SIGUSR1);
-        ms(5);
-    }
-    let mut st = 0;
-    say!(
-        "a handler does not run while stopped {}",
-        sys!(waitpid(pid, &mut st, WNOHANG))
-    );
-    unsafe { kill(pid, SIGCONT) };
-    say!("{}", wait(pid));
-}
-
 pub fn ignored_stays() {
     set_action(SIGUSR1, SIG_IGN);
     unsafe { raise(SIGUSR1) };
@@ -677,7 +208,7 @@ pub fn ignored_stays() {
     });
     say!("{st}");
     let t0 = now_ms();
-    let parent = me_();
+    let parent = own_pid();
     let pid = fork(|| {
         until_asleep(parent);
         unsafe { kill(parent, SIGUSR1) };
@@ -725,84 +256,6 @@ pub fn fork_inherits() {
         0
     });
     say!("{st} {}", unsafe { alarm(0) });
-}
-
-pub fn alarm_calls() {
-    unsafe {
-        say!("{} {} {}", alarm(100), alarm(50) >= 99, alarm(0) >= 49);
-        say!("{}", alarm(0));
-        handle(SIGALRM, count, 0);
-        let (r, when) = took(900, || {
-            alarm(1);
-            sleep(10)
-        });
-        say!("{} {when} {}", r >= 8, COUNT.load(SeqCst));
-    }
-    say!(
-        "default {}",
-        run(|| {
-            set_action(SIGALRM, SIG_DFL);
-            unsafe { alarm(1) };
-            loop {
-                ms(1000)
-            }
-        })
-    );
-}
-
-pub fn itimers() {
-    handle(SIGALRM, count, 0);
-    handle(SIGVTALRM, count, 0);
-    handle(SIGPROF, count, 0);
-    let tv = |us| timeval {
-        tv_sec: 0,
-        tv_usec: us,
-    };
-    let t = itimerval {
-        it_interval: tv(5000),
-        it_value: tv(5000),
-    };
-    sys!(setitimer(ITIMER_REAL, &t, null_mut())).v();
-    let end = now_ms() + 3000;
-    while COUNT.load(SeqCst) < 5 && now_ms() < end {
-        ms(100);
-    }
-    let mut old: itimerval = zero();
-    sys!(setitimer(ITIMER_REAL, &zero(), &mut old)).v();
-    say!(
-        "real, repeated {} interval {}",
-        COUNT.swap(0, SeqCst) >= 5,
-        old.it_interval.tv_usec
-    );
-    sys!(getitimer(ITIMER_REAL, &mut old)).v();
-    say!("off {} {}", old.it_value.tv_sec, old.it_value.tv_usec);
-    for which in [ITIMER_VIRTUAL, ITIMER_PROF] {
-        let t = itimerval {
-            it_interval: zero(),
-            it_value: tv(10000),
-        };
-        sys!(setitimer(which, &t, null_mut())).v();
-        let end = now_ms() + 4000;
-        let mut x = 0u64;
-        while COUNT.load(SeqCst) == 0 && now_ms() < end {
-            for i in 0..100_000u64 {
-                x = std::hint::black_box(x + i);
-            }
-        }
-        say!("cpu time {}", COUNT.swap(0, SeqCst));
-    }
-    say!(
-        "bad {} {}",
-        sys!(setitimer(9, &t, null_mut())),
-        sys!(setitimer(
-            ITIMER_REAL,
-            &itimerval {
-                it_interval: zero(),
-                it_value: tv(1_000_000)
-            },
-            null_mut()
-        ))
-    );
 }
 
 pub fn raise_abort() {
@@ -915,75 +368,6 @@ pub fn unblockable() {
             unsafe { std::ptr::write_volatile(16 as *mut u8, 1) };
             0
         })
-    );
-}
-
-pub fn ppoll_mask() {
-    handle(SIGUSR1, count, 0);
-    block(&[SIGUSR1]);
-    unsafe { raise(SIGUSR1) };
-    let t = ts(2000);
-    say!(
-        "ppoll {} ran {}",
-        sys!(ppoll(null_mut(), 0, &t, &set(&[]))),
-        COUNT.load(SeqCst)
-    );
-    unsafe { raise(SIGUSR1) };
-    let z = ts(0);
-    say!(
-        "ready first? ppoll without time {} ran {}",
-        sys!(ppoll(null_mut(), 0, &z, &set(&[]))),
-        COUNT.load(SeqCst)
-    );
-    unblock(&[SIGUSR1]);
-    block(&[SIGUSR1]);
-    COUNT.store(0, SeqCst);
-    unsafe { raise(SIGUSR1) };
-    say!(
-        "pselect {} ran {}",
-        sys!(pselect(
-            0,
-            null_mut(),
-            null_mut(),
-            null_mut(),
-            &t,
-            &set(&[])
-        )),
-        COUNT.load(SeqCst)
-    );
-    let ep = sys!(epoll_create1(0)).fd();
-    let mut ev: [epoll_event; 1] = zero();
-    unsafe { raise(SIGUSR1) };
-    say!(
-        "epoll_pwait {} ran {}",
-        sys!(epoll_pwait(ep, ev.as_mut_ptr(), 1, 2000, &set(&[]))),
-        COUNT.load(SeqCst)
-    );
-    let mut now = zero();
-    sys!(sigprocmask(SIG_BLOCK, null(), &mut now));
-    say!("mask {}", members(&now));
-}
-
-pub fn queue_limit() {
-    let lim = rlimit {
-        rlim_cur: 10,
-        rlim_max: 10,
-    };
-    sys!(setrlimit(RLIMIT_SIGPENDING, &lim)).v();
-    block(&[40, SIGUSR1]);
-    let mut n = 0;
-    let e = loop {
-        let r = queue(40, n);
-        if r.failed() || n > 100 {
-            break r;
-        }
-        n += 1;
-    };
-    say!("bounded {} {e}", n <= 10);
-    say!(
-        "kill still works {} {}",
-        sys!(kill(me_(), SIGUSR1)),
-        pending()
     );
 }
 

@@ -2,15 +2,21 @@
 
 mod basic;
 mod core;
+mod job;
+mod queue;
 mod ready;
 mod restart;
 mod state;
+mod wait;
 
 use self::core::core_bit;
 use basic::*;
+use job::*;
+use queue::*;
 use ready::*;
 use restart::*;
 use state::*;
+use wait::*;
 
 tests![
     dispositions,

@@ -65,7 +65,7 @@ fn tables(_: u32) {
     until_failure(|| {
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            park();
+            forever();
         }
         pid > 0
     });
@@ -232,7 +232,7 @@ fn threads(_: u32) {
     until_failure(|| {
         std::thread::Builder::new()
             .stack_size(16 << 10)
-            .spawn(park)
+            .spawn(|| forever())
             .is_ok()
     });
 }
@@ -241,7 +241,7 @@ fn processes(_: u32) {
     until_failure(|| {
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            park();
+            forever();
         }
         pid > 0
     });
@@ -374,7 +374,7 @@ fn futexes(_: u32) {
                     .map(|w| [0, (w as *const u32).addr() as u64, 2])
                     .collect();
                 raw!(SYS_futex_waitv, list.as_ptr(), list.len(), 0, 0, 0);
-                park()
+                forever()
             })
             .is_ok()
     });
@@ -398,16 +398,10 @@ fn polls(_: u32) {
             .stack_size(16 << 10)
             .spawn(|| {
                 sys!(poll(list.as_ptr().cast_mut(), list.len() as u64, -1));
-                park()
+                forever()
             })
             .is_ok()
     });
-}
-
-fn park() {
-    loop {
-        unsafe { pause() };
-    }
 }
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -419,7 +413,7 @@ extern "C" fn stop(_: i32, _: *mut siginfo_t, _: *mut c_void) {
 pub fn main(args: &[String]) -> i32 {
     let kind = args.first().map_or("fds", |s| s.as_str());
     if kind == "park" {
-        park();
+        forever();
     }
     let Some((_, fill)) = KINDS.iter().find(|k| k.0 == kind) else {
         say!("no such kind");
@@ -448,7 +442,7 @@ pub fn main(args: &[String]) -> i32 {
             put_quietly("/proc/self/oom_score_adj", b"0");
             fill(made);
             write(p[1], b"x");
-            park();
+            forever();
         }
         close(p[1]);
         made += 1;
