@@ -205,6 +205,9 @@ impl Engine for SeccompEngine {
     fn run(&self, cpu: &CpuBlock, space: &dyn UserSpace, cx: &mut UserContext) -> Trap {
         self.forever().run_guest(cpu, space, cx)
     }
+    fn keeps_fp(&self) -> bool {
+        true
+    }
     fn sync_fp(&self, cx: &mut UserContext) {
         self.fetch_fp(cx);
     }

@@ -151,9 +151,14 @@ pub trait Engine: Send + Sync {
     /// and sets the mode back to `KERNEL` before it returns.
     fn run(&self, cpu: &CpuBlock, space: &dyn UserSpace, cx: &mut UserContext) -> Trap;
     /// Makes the vector and floating-point state in `cx` complete (the engine
-    /// may have left it in the user process). Called when the task leaves the
-    /// CPU for another task of any kind, and before the state is read, copied or changed.
+    /// may have left it in the user process). Called before the state is read, copied or
+    /// changed, and when the task leaves the CPU for another one, but see [`Engine::keeps_fp`].
     fn sync_fp(&self, cx: &mut UserContext);
+    /// Whether the state of a task off the CPU may stay where it was left as long as no
+    /// other task runs in its space.
+    fn keeps_fp(&self) -> bool {
+        false
+    }
     /// Waits until an interrupt is pending on `cpu` or `deadline_ns` (monotonic) is reached.
     fn idle(&self, cpu: &CpuBlock, deadline_ns: Option<u64>);
     /// Sets `bits` in the CPU's pending word and makes it look soon: kicks it

@@ -17,5 +17,5 @@ pub mod page_cache;
 mod state;
 pub mod user;
 
-pub use aspace::Mm;
+pub use aspace::{Mm, MmUser};
 pub use page_cache::PageCache;

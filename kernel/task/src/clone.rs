@@ -232,8 +232,7 @@ pub fn clone(cx: &Ctx, args: &CloneArgs, legacy: bool) -> Result<u64> {
     let child_mm = if flags.contains(F::VM) {
         mm.clone()
     } else {
-        // The task's own reference and the one here.
-        let writers = match Arc::strong_count(&mm) > 2 {
+        let writers = match mm.is_shared() {
             true => Writers::Others,
             false => Writers::None,
         };

@@ -88,19 +88,19 @@ fn release(task: &'static Task) {
 pub(crate) fn leave_futexes(task: &Task) {
     futex::robust::exit(task);
     // Nobody is left to see the word cleared if the space is ours alone.
-    if task.mm().is_some_and(|mm| Arc::strong_count(&mm) > 2) {
+    if task.shares_mm() {
         futex::robust::clear_child_tid(task);
     }
 }
 
 /// Leaves the address space, as exit and exec do.
 pub(crate) fn release_mm(task: &Task) {
-    if let Some(mm) = task.set_mm(None) {
-        let peak = mm.counts().peak_rss * 4;
+    if let Some(user) = task.set_mm(None) {
+        let peak = user.mm().counts().peak_rss * 4;
         let mut i = task.process.inner.lock();
         i.dead_threads.maxrss_kib = i.dead_threads.maxrss_kib.max(peak);
         drop(i);
-        drop(mm);
+        drop(user);
     }
     vfork_done(task);
 }

@@ -11,7 +11,7 @@ use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use hal::UserContext;
 use hal::cpu::{self, SavedStack, Waiter};
-use mm::Mm;
+use mm::{Mm, MmUser};
 use sync::SpinLock;
 use sync::timer::TimerCallback;
 use vfs::{Cred, FdTable, FsContext};
@@ -108,7 +108,7 @@ pub struct Task {
     pub(crate) regs: RegsCell,
     comm: SpinLock<[u8; 16], { level::LEAF }>,
     cred: SpinLock<Arc<Cred>, { level::LEAF }>,
-    mm: SpinLock<Option<Arc<Mm>>, { level::LEAF }>,
+    mm: SpinLock<Option<MmUser>, { level::LEAF }>,
     files: SpinLock<Option<Arc<FdTable>>, { level::LEAF }>,
     fs: SpinLock<Option<Arc<FsContext>>, { level::LEAF }>,
     pub(crate) sig: SpinLock<TaskSignals, { level::THREAD }>,
@@ -195,7 +195,7 @@ impl Task {
             regs: RegsCell(core::cell::UnsafeCell::new(n.regs)),
             comm: SpinLock::new(n.comm),
             cred: SpinLock::new(n.cred),
-            mm: SpinLock::new(n.mm),
+            mm: SpinLock::new(n.mm.map(MmUser::new)),
             files: SpinLock::new(n.files),
             fs: SpinLock::new(n.fs),
             sig: SpinLock::new(TaskSignals::default()),
@@ -268,10 +268,14 @@ impl Task {
     }
     /// Address space; `None` for kernel tasks and the dead.
     pub fn mm(&self) -> Option<Arc<Mm>> {
-        self.mm.lock().clone()
+        self.mm.lock().as_ref().map(|u| u.mm().clone())
     }
-    pub(crate) fn set_mm(&self, mm: Option<Arc<Mm>>) -> Option<Arc<Mm>> {
-        core::mem::replace(&mut *self.mm.lock(), mm)
+    pub(crate) fn set_mm(&self, mm: Option<Arc<Mm>>) -> Option<MmUser> {
+        core::mem::replace(&mut *self.mm.lock(), mm.map(MmUser::new))
+    }
+    /// Whether other tasks run in its address space.
+    pub(crate) fn shares_mm(&self) -> bool {
+        self.mm.lock().as_ref().is_some_and(|u| u.mm().is_shared())
     }
     /// Descriptor table; `None` for kernel tasks and the dead.
     pub fn files(&self) -> Option<Arc<FdTable>> {

@@ -213,11 +213,38 @@ pub struct Mm {
     /// RLIMIT_STACK as last heard of, for growth by the kernel's accesses.
     stack_limit: AtomicU64,
     victim: AtomicBool,
+    /// See [`MmUser`].
+    users: AtomicU32,
     /// What the program has registered for with membarrier(2); fork keeps it.
     pub membarrier: AtomicU32,
 }
 
+/// A task's own reference to the space it runs in.
+pub struct MmUser(Arc<Mm>);
+
+impl MmUser {
+    /// One more task runs in `mm`.
+    pub fn new(mm: Arc<Mm>) -> MmUser {
+        mm.users.fetch_add(1, Relaxed);
+        MmUser(mm)
+    }
+    /// The space.
+    pub fn mm(&self) -> &Arc<Mm> {
+        &self.0
+    }
+}
+
+impl Drop for MmUser {
+    fn drop(&mut self) {
+        self.0.users.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Mm {
+    /// Whether more than one task runs in it. Only such a task can make it so.
+    pub fn is_shared(&self) -> bool {
+        self.users.load(Relaxed) > 1
+    }
     /// An empty space.
     pub fn new(engine: &'static dyn Engine) -> Result<Arc<Mm>> {
         let space = engine.new_space()?;
@@ -234,6 +261,7 @@ impl Mm {
             maj_flt: AtomicU64::new(0),
             stack_limit: AtomicU64::new(8 << 20),
             victim: AtomicBool::new(false),
+            users: AtomicU32::new(0),
             membarrier: AtomicU32::new(0),
         }))
     }

@@ -456,8 +456,10 @@ pub(crate) fn schedule() {
             .context_switches
             .fetch_add(1, Ordering::Relaxed);
         prev.with_regs(|r| {
-            if r.home != 0 {
-                kernel.platform.engine().sync_fp(r);
+            let engine = kernel.platform.engine();
+            // Nobody else can begin to share the space while the task is off the CPU.
+            if r.home != 0 && (!engine.keeps_fp() || prev.shares_mm()) {
+                engine.sync_fp(r);
             }
         });
     }
