@@ -67,7 +67,9 @@ impl Arch for X86_64 {
     fn syscall(&self, cx: &UserContext) -> SyscallArgs {
         SyscallArgs {
             nr: cx.gp[ORIG_RAX],
-            args: [RDI, RSI, RDX, R10, R8, R9].map(|r| cx.gp[r]),
+            args: [
+                cx.gp[RDI], cx.gp[RSI], cx.gp[RDX], cx.gp[R10], cx.gp[R8], cx.gp[R9],
+            ],
         }
     }
     fn set_return(&self, cx: &mut UserContext, val: u64) {

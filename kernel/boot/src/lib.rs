@@ -45,7 +45,7 @@ pub fn start(platform: &'static dyn Platform, params: BootParams) -> ! {
         log_level: params.log_level,
     };
     let kernel = Kernel::new(platform, kernel_params, &params.hostname);
-    kernel.set_dispatch(kernel_syscall::dispatch);
+    kernel.set_dispatch(kernel_syscall::DISPATCH);
     kernel.set_process_exit(kernel_syscall::sysv::process_exit);
     set_roots(kernel);
     register_devices(kernel);

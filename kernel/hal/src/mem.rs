@@ -38,6 +38,7 @@ impl Pfn {
 }
 
 /// Whether `addr` lies in the direct map.
+#[inline]
 pub fn is_direct_map(addr: usize) -> bool {
     (MEM_BASE..MEM_BASE + MEM_MAX).contains(&addr)
 }

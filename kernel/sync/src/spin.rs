@@ -43,6 +43,7 @@ impl<T: ?Sized, const L: u8> SpinLock<T, L> {
     ///
     /// # Panics
     /// Debug builds: if a lock of the same or an inner level is held.
+    #[inline]
     pub fn lock(&self) -> SpinGuard<'_, T, L> {
         enter::<L>();
         if self
@@ -56,6 +57,7 @@ impl<T: ?Sized, const L: u8> SpinLock<T, L> {
     }
 
     /// Takes the lock if it is free. Exempt from the order.
+    #[inline]
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T, L>> {
         self.state
             .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
@@ -142,6 +144,7 @@ impl<T: ?Sized, const L: u8> DerefMut for SpinGuard<'_, T, L> {
 }
 
 impl<T: ?Sized, const L: u8> Drop for SpinGuard<'_, T, L> {
+    #[inline]
     fn drop(&mut self) {
         if self.lock.state.swap(FREE, Ordering::Release) == CONTENDED {
             cpu::futex_wake(&self.lock.state, 1);
@@ -150,6 +153,7 @@ impl<T: ?Sized, const L: u8> Drop for SpinGuard<'_, T, L> {
     }
 }
 
+#[inline]
 fn enter<const L: u8>() {
     if cfg!(all(debug_assertions, not(loom))) {
         let s = cpu::current_stack();
@@ -162,6 +166,7 @@ fn enter<const L: u8>() {
     enter_unordered::<L>();
 }
 
+#[inline]
 fn enter_unordered<const L: u8>() {
     if cfg!(loom) {
         return;
@@ -175,6 +180,7 @@ fn enter_unordered<const L: u8>() {
     s.lock_depth.store(depth.wrapping_add(1), Ordering::Relaxed);
 }
 
+#[inline]
 fn leave<const L: u8>() {
     if cfg!(loom) {
         return;

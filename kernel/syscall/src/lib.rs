@@ -70,9 +70,15 @@ use alloc::format;
 use decode::Trace;
 use hal::arch::SyscallArgs;
 use hal::platform::LogLevel;
-use task::Ctx;
+use task::{Ctx, Dispatch};
 
-/// Carries out the system call with these registers. For [`task::Kernel::set_dispatch`].
+/// For [`task::Kernel::set_dispatch`].
+pub const DISPATCH: Dispatch = Dispatch {
+    call: dispatch,
+    is_brief: table::is_brief,
+};
+
+/// Carries out the system call with these registers.
 pub fn dispatch(cx: &Ctx, call: SyscallArgs) -> Result<u64> {
     if cx.kernel().params.strace {
         return traced(cx, call);

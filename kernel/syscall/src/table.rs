@@ -20,6 +20,7 @@ use abi::time::{
     Itimerspec, Itimerval, Sigevent, Timespec, Timeval, Timex, Timezone, Tms, Utimbuf,
 };
 use abi::{Errno, Result, SigAction, SigInfo, SigSet, SigStack};
+use hal::arch::SyscallArgs;
 use task::Ctx;
 
 /// Numbers below this have a place in the table.
@@ -538,6 +539,64 @@ static HANDLERS: [Option<Handler>; COUNT] = handlers();
 #[inline]
 pub fn handler(nr: u64) -> Option<Handler> {
     HANDLERS.get(usize::try_from(nr).ok()?).copied().flatten()
+}
+
+/// Calls that look something up, or move few bytes: see [`is_brief`].
+const BRIEF: [u32; 22] = [
+    abi::raw::__NR_read,
+    abi::raw::__NR_write,
+    abi::raw::__NR_pread64,
+    abi::raw::__NR_pwrite64,
+    abi::raw::__NR_fstat,
+    abi::raw::__NR_lseek,
+    abi::raw::__NR_dup,
+    abi::raw::__NR_umask,
+    abi::raw::__NR_rt_sigaction,
+    abi::raw::__NR_rt_sigprocmask,
+    abi::raw::__NR_sigaltstack,
+    abi::raw::__NR_getpid,
+    abi::raw::__NR_gettid,
+    abi::raw::__NR_getppid,
+    abi::raw::__NR_getpgrp,
+    abi::raw::__NR_getuid,
+    abi::raw::__NR_geteuid,
+    abi::raw::__NR_getgid,
+    abi::raw::__NR_getegid,
+    abi::raw::__NR_getcpu,
+    abi::raw::__NR_clock_gettime,
+    abi::raw::__NR_gettimeofday,
+];
+
+/// Bytes that a brief call moves at most.
+const BRIEF_BYTES: u64 = 4096;
+
+const fn brief_words() -> [u64; COUNT.div_ceil(64)] {
+    let mut t = [0; COUNT.div_ceil(64)];
+    let mut i = 0;
+    while i < BRIEF.len() {
+        t[BRIEF[i] as usize / 64] |= 1 << (BRIEF[i] % 64);
+        i += 1;
+    }
+    t
+}
+
+static BRIEF_WORDS: [u64; COUNT.div_ceil(64)] = brief_words();
+
+/// Whether a call is so short that its time is not worth a look at the clock.
+#[inline]
+pub fn is_brief(call: &SyscallArgs) -> bool {
+    let nr = call.nr & 0xffff_ffff;
+    let Some(word) = BRIEF_WORDS.get(nr as usize / 64) else {
+        return false;
+    };
+    let moves_bytes = matches!(
+        nr as u32,
+        abi::raw::__NR_read
+            | abi::raw::__NR_write
+            | abi::raw::__NR_pread64
+            | abi::raw::__NR_pwrite64
+    );
+    word >> (nr % 64) & 1 != 0 && (!moves_bytes || call.args[2] <= BRIEF_BYTES)
 }
 
 /// All rows, those of absent calls last.

@@ -86,7 +86,6 @@ pub struct Counters {
     pub forks: AtomicU64,
     pub context_switches: AtomicU64,
     pub interrupts: AtomicU64,
-    pub syscalls: AtomicU64,
 }
 
 /// Time of one vCPU by kind, in nanoseconds, for /proc/stat.
@@ -275,9 +274,9 @@ impl Kernel {
     pub fn set_fs_types(&self, types: Vec<FsType>) {
         let _ = self.fs_types.set(types);
     }
-    /// Sets the function that carries out system calls; once, at boot.
-    pub fn set_dispatch(&self, f: Dispatch) {
-        let _ = self.dispatch.set(f);
+    /// Sets the functions of the syscall layer; once, at boot.
+    pub fn set_dispatch(&self, d: Dispatch) {
+        let _ = self.dispatch.set(d);
     }
     /// Sets who gets device events; once, at boot.
     pub fn set_device_handler(&self, h: Arc<dyn DeviceHandler>) {

@@ -1,7 +1,7 @@
 //! The loop a task spends its life in: run guest code, handle its trap.
 //!
 //! Life of a system call: `Engine::run` returns [`Trap::Syscall`]; the time is
-//! charged; the function of the syscall layer ([`Dispatch`]) gets a [`Ctx`]; its
+//! charged ([`Meter`]); the function of the syscall layer ([`Dispatch`]) gets a [`Ctx`]; its
 //! result goes to the return register; on the way back pending interrupts,
 //! signals and a due change of task are handled ([`prepare_user`]).
 
@@ -15,14 +15,94 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use hal::arch::SyscallArgs;
 use hal::cpu::{self, IRQ_ASYNC, IRQ_DEVICE, IRQ_RESCHED, IRQ_TIMER};
-use hal::engine::UserSpace;
-use hal::{Prot, Trap};
+use hal::engine::{Engine, UserSpace};
+use hal::{Arch, Prot, Trap};
 use mm::aspace::FaultError;
 
-/// Carries out a system call: the function of the syscall layer. The result
-/// goes to the return register unless [`Ctx::keep_regs`] was called. The
-/// restart errors ([`abi::Errno::ERESTARTSYS`] and its kin) are handled by the caller.
-pub type Dispatch = fn(&Ctx, SyscallArgs) -> Result<u64>;
+/// The functions of the syscall layer.
+#[derive(Clone, Copy)]
+pub struct Dispatch {
+    /// Carries out a system call. The result goes to the return register unless
+    /// [`Ctx::keep_regs`] was called. The restart errors ([`abi::Errno::ERESTARTSYS`]
+    /// and its kin) are handled by the caller.
+    pub call: fn(&Ctx, SyscallArgs) -> Result<u64>,
+    /// Whether a call usually takes about as long as two looks at the clock.
+    pub is_brief: fn(&SyscallArgs) -> bool,
+}
+
+/// When the clock is looked at to charge a task's time to user and system mode.
+///
+/// At every change of mode; but where a trap is cheap, system calls cause it only every few microseconds, and
+/// the time is charged to the mode in which that is noticed.
+///
+/// Brief calls count as user mode. One in [`LOOK_EVERY`] may be noticed, by turns as user mode and
+/// as system mode: programs that do nothing else are charged half in each.
+struct Meter {
+    task: &'static Task,
+    engine: &'static dyn Engine,
+    /// Engine ticks within which no new look is due.
+    short: u64,
+    /// Engine ticks at the last look.
+    mark: u64,
+    brief_calls: u32,
+}
+
+/// One in so many brief calls is looked at.
+const LOOK_EVERY: u32 = 16;
+
+impl Meter {
+    fn new(task: &'static Task, engine: &'static dyn Engine) -> Meter {
+        Meter {
+            task,
+            engine,
+            short: engine.short_ticks(),
+            mark: 0,
+            brief_calls: 0,
+        }
+    }
+    fn is_recent(&self) -> bool {
+        self.short != 0 && self.engine.ticks().wrapping_sub(self.mark) < self.short
+    }
+    /// Charges the time since the last look. Gives the time.
+    fn look(&mut self, user: bool) -> u64 {
+        let now = sched::user_transition(self.task, user);
+        self.mark = self.engine.ticks();
+        now
+    }
+    /// Before guest code runs.
+    fn enter_user(&mut self) {
+        let kernel = self.task.kernel;
+        if sched::is_alone(kernel) && (sched::is_in_user(self.task) || self.is_recent()) {
+            return sched::note_mode(self.task, true);
+        }
+        let now = self.look(true);
+        sched::program_tick(kernel, now);
+    }
+    /// After a trap that is no system call.
+    fn leave_user(&mut self) {
+        self.look(false);
+    }
+    /// After the trap of a system call.
+    fn begin_call(&mut self, brief: bool) {
+        if !brief {
+            match self.is_recent() {
+                true => sched::note_mode(self.task, false),
+                false => {
+                    self.look(false);
+                }
+            }
+            return;
+        }
+        self.brief_calls = self.brief_calls.wrapping_add(1);
+        match self.brief_calls % (2 * LOOK_EVERY) {
+            0 if !self.is_recent() => {
+                self.look(true);
+            }
+            LOOK_EVERY => sched::note_mode(self.task, false),
+            _ => {}
+        }
+    }
+}
 
 /// Handles interrupts of this vCPU.
 pub(crate) fn interrupts(kernel: &'static Kernel, bits: u32) {
@@ -84,12 +164,11 @@ const BUS_ADRERR: i32 = 2;
 /// Runs the task's program until the task ends. All that it holds is released
 /// when it returns.
 fn user_loop(task: &'static Task) {
-    let kernel = task.kernel;
-    let engine = kernel.platform.engine();
+    let platform = task.kernel.platform;
+    let (engine, arch) = (platform.engine(), platform.arch());
+    let mut meter = Meter::new(task, engine);
     // Not the address space itself: what is mapped there goes when exec leaves it.
     let mut space: Option<Arc<dyn UserSpace>> = None;
-    let short = engine.short_ticks();
-    let mut mark = 0;
     // The first program's exec was no system call: the first one's result is stored.
     task.clear_flag(flag::KEEP_REGS);
     loop {
@@ -107,27 +186,14 @@ fn user_loop(task: &'static Task) {
                 space.insert(mm.space())
             }
         };
-        // Where a trap is cheap, reading the clock twice would cost more than it: times
-        // are charged every few microseconds, to the mode in which that is noticed.
-        let recent = short != 0 && engine.ticks().wrapping_sub(mark) < short;
-        if recent && sched::is_alone(kernel) {
-            sched::note_mode(task, true);
-        } else {
-            let now = sched::user_transition(task, true);
-            sched::program_tick(kernel, now);
-            mark = engine.ticks();
-        }
+        meter.enter_user();
         let trap = task.with_regs(|r| engine.run(cpu::current_cpu(), &**sp, r));
-        let recent = short != 0 && engine.ticks().wrapping_sub(mark) < short;
-        if recent && trap == Trap::Syscall {
-            sched::note_mode(task, false);
-        } else {
-            sched::user_transition(task, false);
-            mark = engine.ticks();
+        if trap != Trap::Syscall {
+            meter.leave_user();
         }
         match trap {
             Trap::Syscall => {
-                let interrupted = syscall(task);
+                let interrupted = syscall(task, arch, &mut meter);
                 if interrupted.is_some() && prepare_user(task, interrupted) == Handled::Exit {
                     return;
                 }
@@ -152,14 +218,14 @@ fn user_loop(task: &'static Task) {
 }
 
 /// Carries out the system call in the registers. Gives what to decide if signals interrupted it.
-fn syscall(task: &'static Task) -> Option<Interrupted> {
+fn syscall(task: &'static Task, arch: &dyn Arch, meter: &mut Meter) -> Option<Interrupted> {
     let kernel = task.kernel;
-    let arch = kernel.platform.arch();
-    kernel.counters.syscalls.fetch_add(1, Ordering::Relaxed);
     let args = task.with_regs(|r| arch.syscall(r));
+    let dispatch = kernel.dispatch.get();
+    meter.begin_call(dispatch.is_some_and(|d| (d.is_brief)(&args)));
     task.syscall_nr.store(args.nr, Ordering::Relaxed);
-    let result = match kernel.dispatch.get() {
-        Some(dispatch) => dispatch(&Ctx::of(task), args),
+    let result = match dispatch {
+        Some(d) => (d.call)(&Ctx::of(task), args),
         None => Err(Errno::ENOSYS),
     };
     task.syscall_nr.store(u64::MAX, Ordering::Relaxed);

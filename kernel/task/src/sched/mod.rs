@@ -358,6 +358,11 @@ pub(crate) fn note_mode(t: &Task, user: bool) {
     t.sched.in_user.store(user, Ordering::Relaxed);
 }
 
+/// Whether the current task's time counts as that of user mode.
+pub(crate) fn is_in_user(t: &Task) -> bool {
+    t.sched.in_user.load(Ordering::Relaxed)
+}
+
 /// Whether no other task waits for this vCPU, so that no tick is needed.
 pub(crate) fn is_alone(kernel: &Kernel) -> bool {
     let rq = kernel.sched.rq(cpu::current_cpu().id);
