@@ -31,6 +31,10 @@ impl Clock for HostClock {
     fn realtime_ns(&self) -> u64 {
         clock_ns(libc::CLOCK_REALTIME).saturating_add_signed(ADJUST_NS.load(Ordering::Relaxed))
     }
+    fn coarse_realtime_ns(&self) -> u64 {
+        clock_ns(libc::CLOCK_REALTIME_COARSE)
+            .saturating_add_signed(ADJUST_NS.load(Ordering::Relaxed))
+    }
     fn adjust_realtime(&self, delta_ns: i64) {
         ADJUST_NS.fetch_add(delta_ns, Ordering::Relaxed);
     }

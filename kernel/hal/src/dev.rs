@@ -12,6 +12,10 @@ pub trait Clock: Send + Sync {
     fn monotonic_ns(&self) -> u64;
     /// `CLOCK_REALTIME`.
     fn realtime_ns(&self) -> u64;
+    /// [`Clock::realtime_ns`] as it was at most some milliseconds ago; cheaper.
+    fn coarse_realtime_ns(&self) -> u64 {
+        self.realtime_ns()
+    }
     /// Adds to `CLOCK_REALTIME` from now on (`clock_settime`, the guest's own wall clock).
     fn adjust_realtime(&self, delta_ns: i64);
 }

@@ -204,7 +204,8 @@ impl Inode for MemInode {
     fn state(&self) -> Option<&InodeState> {
         Some(&self.state)
     }
-    fn accessed(&self, now: TimeNs, _relative: bool) {
+    fn accessed(&self, cx: &dyn Caller, _relative: bool) {
+        let now = cx.realtime_ns();
         self.meta.lock().atime = now;
     }
     fn set_attr(&self, set: &SetAttr) -> Result {

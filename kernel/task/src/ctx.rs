@@ -148,6 +148,9 @@ impl Caller for Ctx {
     fn realtime_ns(&self) -> i64 {
         self.kernel().realtime() as i64
     }
+    fn coarse_realtime_ns(&self) -> i64 {
+        self.kernel().platform.clock().coarse_realtime_ns() as i64
+    }
     fn signals(&self) -> Option<Arc<dyn SignalSource>> {
         Some(Arc::new(crate::signal::TaskSignalSource::new(
             self.task.arc(),

@@ -85,6 +85,10 @@ pub trait Caller {
     fn pid(&self) -> i32;
     /// Real-time clock, ns since 1970.
     fn realtime_ns(&self) -> i64;
+    /// As it was at most some milliseconds ago; cheaper.
+    fn coarse_realtime_ns(&self) -> i64 {
+        self.realtime_ns()
+    }
     /// Pending signals of the calling task; `None` for kernel-internal calls.
     fn signals(&self) -> Option<Arc<dyn SignalSource>> {
         None

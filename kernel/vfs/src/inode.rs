@@ -5,7 +5,7 @@
 //! system checks what only it can know. All methods may sleep.
 
 use crate::cred::{Cred, Perm};
-use crate::file::{FileOps, OpenFlags};
+use crate::file::{Caller, FileOps, OpenFlags};
 use crate::state::InodeState;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
@@ -192,8 +192,8 @@ pub trait Inode: Send + Sync {
     fn state(&self) -> Option<&InodeState> {
         None
     }
-    /// The contents were read at time `now`: sets atime; if `relative`, only as MS_RELATIME of mount(2) says.
-    fn accessed(&self, _now: TimeNs, _relative: bool) {}
+    /// The contents were read now: sets atime; if `relative`, only as MS_RELATIME of mount(2) says.
+    fn accessed(&self, _cx: &dyn Caller, _relative: bool) {}
     /// Changes attributes.
     fn set_attr(&self, _set: &SetAttr) -> Result {
         Err(Errno::EPERM)
@@ -261,12 +261,7 @@ pub trait Inode: Send + Sync {
     }
     /// Makes the behaviour of an open file. Called once per open, after all checks,
     /// before O_TRUNC is carried out through `set_attr`. May sleep (fifo). The opener's `cx` is the same as in [`FileOps`].
-    fn open(
-        &self,
-        this: &InodeRef,
-        flags: OpenFlags,
-        cx: &dyn crate::file::Caller,
-    ) -> Result<Arc<dyn FileOps>>;
+    fn open(&self, this: &InodeRef, flags: OpenFlags, cx: &dyn Caller) -> Result<Arc<dyn FileOps>>;
     /// Page cache of a regular file, for mmap, exec and generic read/write.
     fn page_cache(&self) -> Option<Arc<PageCache>> {
         None

@@ -252,8 +252,7 @@ impl File {
             || m.intersects(MountFlags::NOATIME | MountFlags::RDONLY)
             || dir && m.contains(MountFlags::NODIRATIME))
         {
-            self.inode
-                .accessed(cx.realtime_ns(), m.contains(MountFlags::RELATIME));
+            self.inode.accessed(cx, m.contains(MountFlags::RELATIME));
         }
         if n > 0 {
             self.notify(event::ACCESS);

@@ -353,10 +353,10 @@ impl Inode for OvlInode {
     fn state(&self) -> Option<&InodeState> {
         Some(&self.state)
     }
-    fn accessed(&self, now: TimeNs, relative: bool) {
+    fn accessed(&self, cx: &dyn Caller, relative: bool) {
         // Nothing is copied up for the time of a read.
         if let Some(u) = self.upper() {
-            u.accessed(now, relative);
+            u.accessed(cx, relative);
         }
     }
     fn file_type(&self) -> FileType {

@@ -355,10 +355,12 @@ impl Inode for TmpInode {
     fn state(&self) -> Option<&InodeState> {
         Some(&self.state)
     }
-    fn accessed(&self, now: TimeNs, relative: bool) {
-        let mut m = self.meta.lock();
-        if !relative || relatime(m.atime, m.mtime, m.ctime, now) {
-            m.atime = now;
+    fn accessed(&self, cx: &dyn Caller, relative: bool) {
+        let about_now = cx.coarse_realtime_ns();
+        let is_due = |m: &Meta| relatime(m.atime, m.mtime, m.ctime, about_now);
+        if !relative || is_due(&self.meta.lock()) {
+            let now = cx.realtime_ns();
+            self.meta.lock().atime = now;
         }
     }
     fn file_type(&self) -> FileType {
