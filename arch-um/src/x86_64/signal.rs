@@ -66,15 +66,12 @@ pub(crate) fn push(
         return Err(Errno::EFAULT);
     }
 
-    let mut fp = Vec::with_capacity(xstate.size + 4);
-    if cx.fp.len() == xstate.size {
-        fp.extend_from_slice(&cx.fp);
-        xstate.clean(&mut fp);
-    } else {
-        fp.extend(xstate.initial());
+    match cx.fp.len() == xstate.size {
+        true => xstate.clean(&mut cx.fp),
+        false => cx.fp = xstate.initial(),
     }
-    fp.extend(MAGIC2.to_ne_bytes());
-    mem.write(fp_at, &fp)?;
+    mem.write(fp_at, &cx.fp)?;
+    mem.write(fp_at + xstate.size as u64, &MAGIC2.to_ne_bytes())?;
 
     let mut b = [0; FRAME];
     let mut set = |offset: usize, v: u64| put(&mut b, offset, &v.to_ne_bytes());
@@ -126,10 +123,15 @@ pub(crate) fn pop(cx: &mut UserContext, mem: &mut dyn UserMem) -> Result<SigRetu
     let mut b = [0; INFO];
     mem.read(at, &mut b)?;
     let word = |offset: usize| get_u64(&b, offset);
-    let fp = match word(UC_FPSTATE) {
+    // While the state is in the registers, the context's bytes are of no more use.
+    let mut fp = match cx.home {
         0 => Vec::new(),
-        fp_at => read_fp(fp_at, mem)?,
+        _ => core::mem::take(&mut cx.fp),
     };
+    match word(UC_FPSTATE) {
+        0 => fp.clear(),
+        fp_at => read_fp(&mut fp, fp_at, mem)?,
+    }
     for (i, r) in SIGCONTEXT.into_iter().enumerate() {
         cx.gp[r] = word(UC_REGS + 8 * i);
     }
@@ -151,36 +153,36 @@ pub(crate) fn pop(cx: &mut UserContext, mem: &mut dyn UserMem) -> Result<SigRetu
 }
 
 /// Reads the vector state of a frame. [`Errno::EFAULT`] if the CPU would refuse it.
-fn read_fp(at: u64, mem: &mut dyn UserMem) -> Result<Vec<u8>, Errno> {
+fn read_fp(fp: &mut Vec<u8>, at: u64, mem: &mut dyn UserMem) -> Result<(), Errno> {
     let host = fpu::host();
-    let mut fp = vec![0; LEGACY];
-    mem.read(at, &mut fp)?;
+    fp.resize(host.size, 0);
+    mem.read(at, &mut fp[..LEGACY])?;
     let sw = fpu::SW_BYTES;
-    let (total, features) = (get_u32(&fp, sw + 4) as usize, get_u64(&fp, sw + 8));
-    let size = get_u32(&fp, sw + 16) as usize;
+    let (total, features) = (get_u32(fp, sw + 4) as usize, get_u64(fp, sw + 8));
+    let size = get_u32(fp, sw + 16) as usize;
     let mut whole =
-        get_u32(&fp, sw) == MAGIC1 && (MIN_SIZE..=host.size).contains(&size) && size <= total;
+        get_u32(fp, sw) == MAGIC1 && (MIN_SIZE..=host.size).contains(&size) && size <= total;
     if whole {
         let mut magic2 = [0; 4];
         mem.read(at.wrapping_add(size as u64), &mut magic2)?;
         whole = magic2 == MAGIC2.to_ne_bytes();
     }
     if !whole {
-        if host.faults(&fp, false) {
+        if host.faults(fp, false) {
             return Err(Errno::EFAULT);
         }
-        host.extend_legacy(&mut fp);
-        return Ok(fp);
+        host.extend_legacy(fp);
+        return Ok(());
     }
-    fp.resize(host.size, 0);
     mem.read(at, &mut fp[..size])?;
-    if host.faults(&fp, true) {
+    fp[size..].fill(0);
+    if host.faults(fp, true) {
         return Err(Errno::EFAULT);
     }
-    let used = get_u64(&fp, LEGACY) & features;
-    put(&mut fp, LEGACY, &used.to_ne_bytes());
-    host.clean(&mut fp);
-    Ok(fp)
+    let used = get_u64(fp, LEGACY) & features;
+    put(fp, LEGACY, &used.to_ne_bytes());
+    host.clean(fp);
+    Ok(())
 }
 
 #[cfg(test)]
