@@ -4,9 +4,11 @@ use super::KmlEngine;
 use super::process::{Process, unmap_all};
 use crate::queue::{Queue, When};
 use crate::sysvec::SysVec;
+use crate::x86_64::kml;
 use core::any::Any;
-use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::Ordering::{Release, SeqCst};
 use hal::cpu::{self, mode};
+use hal::engine::Direct;
 use hal::{MapOp, UserSpace};
 use host_sys::mem;
 
@@ -32,6 +34,24 @@ impl Space {
         v.current()
             .process()
             .is_some_and(|p| core::ptr::eq(p, self.process))
+    }
+
+    /// Lets `copy` access guest memory as the guest would, if its mappings are here and up to date.
+    fn as_guest(&self, copy: impl FnOnce() -> bool) -> Direct {
+        if !self.is_here() {
+            return Direct::Elsewhere;
+        }
+        // As in `run_guest`: who takes a page away from now on changes the mappings, and waits for
+        // that, before the frame is somebody else's.
+        let cpu = cpu::current_cpu();
+        cpu.mode.store(mode::USER, SeqCst);
+        let done = match self.is_stale() {
+            true => Direct::Elsewhere,
+            false if copy() => Direct::Done,
+            false => Direct::Fault,
+        };
+        cpu.mode.store(mode::KERNEL, Release);
+        done
     }
 
     /// Whether a vCPU may be running guest code here.
@@ -149,6 +169,18 @@ impl UserSpace for Space {
 
     fn clear(&self) {
         self.empty();
+    }
+
+    fn copy_in(&self, addr: u64, buf: &mut [u8]) -> Direct {
+        let to = buf.as_mut_ptr().expose_provenance();
+        // SAFETY: the buffer is the caller's; guest memory is what is below USER_END.
+        self.as_guest(|| unsafe { kml::copy(to, addr as usize, buf.len()) })
+    }
+
+    fn copy_out(&self, addr: u64, buf: &[u8]) -> Direct {
+        let from = buf.as_ptr().expose_provenance();
+        // SAFETY: as above.
+        self.as_guest(|| unsafe { kml::copy(addr as usize, from, buf.len()) })
     }
 
     fn alive(&self) -> bool {

@@ -11,6 +11,7 @@
 //!   signal context.
 //! - An interrupt that finds the way out (`exit_begin` to `exit_end`) aims it at
 //!   `resume_unsaved`: nothing was lost, all registers are still in the context.
+//! - A fault of [`copy`] on guest memory makes it return.
 //! - An interrupt that finds other code of the kernel changes nothing: the kernel looks
 //!   at the pending bits before it enters guest code again. A trampoline is guest code.
 
@@ -167,7 +168,7 @@ impl Block {
 global_asm!(
     r#"
     .text
-    .irp name, entry, enter, resume, resume_unsaved, exit_begin, exit_end, frame_exit, hop, start_thread, restore, restorer
+    .irp name, entry, enter, resume, resume_unsaved, exit_begin, exit_end, frame_exit, hop, start_thread, restore, restorer, copy, copy_end, copy_failed
     .globl lodger_kml_\name
     .hidden lodger_kml_\name
     .endr
@@ -300,6 +301,37 @@ lodger_kml_hop:
     ud2
     .cfi_endproc
 
+    .p2align 5
+# copy(rdi = to, rsi = from, rdx = number of bytes): 1, or 0 if a page is not there.
+lodger_kml_copy:
+    mov rcx, rdx
+    cmp rdx, 64
+    jae 4f
+    shr rcx, 3
+    jz 2f
+1:  mov rax, [rsi]
+    mov [rdi], rax
+    add rsi, 8
+    add rdi, 8
+    dec rcx
+    jnz 1b
+2:  and edx, 7
+    jz 5f
+3:  mov al, [rsi]
+    mov [rdi], al
+    inc rsi
+    inc rdi
+    dec edx
+    jnz 3b
+    jmp 5f
+4:  rep movsb
+5:  mov eax, 1
+    ret
+lodger_kml_copy_end:
+lodger_kml_copy_failed:
+    xor eax, eax
+    ret
+
     .p2align 4
 lodger_kml_restorer:
     mov eax, 15                     # rt_sigreturn
@@ -349,6 +381,9 @@ unsafe extern "C" {
     static lodger_kml_exit_end: u8;
     static lodger_kml_frame_exit: u8;
     static lodger_kml_restorer: u8;
+    static lodger_kml_copy_end: u8;
+    static lodger_kml_copy_failed: u8;
+    fn lodger_kml_copy(to: usize, from: usize, len: usize) -> u32;
     fn lodger_kml_enter(
         block: *const Block,
         gp: *mut u64,
@@ -371,6 +406,16 @@ unsafe extern "C" {
         f: extern "C" fn(&'static Block) -> !,
         arg: &'static Block,
     ) -> isize;
+}
+
+/// Copies `len` bytes. False: a page of guest memory is not there, or not with these rights;
+/// some bytes may have been copied.
+///
+/// # Safety
+/// One of `to` and `from` is guest memory, below [`USER_END`], the other the kernel's own, which it may access.
+pub(crate) unsafe fn copy(to: usize, from: usize, len: usize) -> bool {
+    // SAFETY: the caller's promise; `on_signal` ends the copy at a fault.
+    unsafe { lodger_kml_copy(to, from, len) != 0 }
 }
 
 /// Address of the code that returns from a signal.
@@ -591,6 +636,14 @@ pub(crate) extern "C" fn on_signal(
         // Single steps on the way into the kernel or out of it.
         regs[libc::REG_EFL as usize] &= !(FLAG_TF as i64);
         b.stepped.store(true, Relaxed);
+        return;
+    }
+    let copy = (lodger_kml_copy as *const ()).addr() as u64;
+    if (copy..addr_of(&raw const lodger_kml_copy_end)).contains(&rip)
+        && matches!(signo, libc::SIGSEGV | libc::SIGBUS)
+        && info_words[2] < USER_END
+    {
+        regs[libc::REG_RIP as usize] = addr_of(&raw const lodger_kml_copy_failed) as i64;
         return;
     }
     if !in_guest {

@@ -88,6 +88,17 @@ pub enum Trap {
     Lost,
 }
 
+/// What became of a copy by guest addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direct {
+    /// All bytes are copied.
+    Done,
+    /// The host has not mapped a page, or not with these rights: the page tables may know more.
+    Fault,
+    /// The space's mappings are not at hand, or not up to date.
+    Elsewhere,
+}
+
 /// The host's side of one guest address space: a software TLB.
 ///
 /// The kernel's page tables are the truth. The engine may drop any mapping at
@@ -114,6 +125,15 @@ pub trait UserSpace: Send + Sync {
     /// Forgets the queue and removes every mapping below [`crate::USER_END`]
     /// (exec, exit). As [`UserSpace::flush`].
     fn clear(&self);
+    /// Copies from guest memory at `addr`, below [`crate::USER_END`], by its address, as guest code on the calling
+    /// vCPU would. With no spin lock held. What `buf` holds is unknown unless it is [`Direct::Done`].
+    fn copy_in(&self, _addr: u64, _buf: &mut [u8]) -> Direct {
+        Direct::Elsewhere
+    }
+    /// As [`UserSpace::copy_in`], to guest memory. It may be done in part when it is not [`Direct::Done`].
+    fn copy_out(&self, _addr: u64, _buf: &[u8]) -> Direct {
+        Direct::Elsewhere
+    }
     /// Whether the user process still lives. If not, runs give [`Trap::Lost`].
     fn alive(&self) -> bool;
     /// For the engine itself.

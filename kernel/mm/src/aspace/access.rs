@@ -1,18 +1,34 @@
 //! The kernel's access to guest memory.
 //!
-//! Bytes are copied through the direct map with the page table locked, a page
-//! at a time: the lock keeps the frame where it is, and the copy itself cannot
-//! fault. What is missing is faulted in as the guest would.
+//! Where the engine can copy by guest addresses (`UserSpace::copy_in`), the host's MMU does
+//! the work. Otherwise, and when that meets a fault, bytes are copied through the direct
+//! map with the page table locked, a page at a time: the lock keeps the frame where it is,
+//! and the copy itself cannot fault. What is missing is faulted in as the guest would.
 
 use super::{Mm, PAGE};
 use crate::frame;
 use abi::{Errno, Result};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Acquire, SeqCst};
+use hal::engine::Direct;
 use hal::{PAGE_SIZE, Pfn, Prot, USER_END};
 
 /// Attempts at a page that goes away again and again before we give up.
 const TRIES: u32 = 1000;
+
+/// Bytes that are looked at for a short string.
+const SHORT: usize = 64;
+
+struct ShortStr {
+    bytes: [u8; SHORT],
+    len: usize,
+}
+
+impl ShortStr {
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&[])
+    }
+}
 
 /// Whether `[addr, addr + len)` can be guest memory at all.
 fn check(addr: u64, len: usize) -> Result {
@@ -42,9 +58,22 @@ impl Mm {
         Err(Errno::EFAULT)
     }
 
+    /// After a copy by guest addresses: whether it is done. If pages in `[addr, addr + len)` are missing on
+    /// the host only, they are mapped again for the next one.
+    fn direct(&self, done: Direct, addr: u64, len: usize, access: Prot) -> bool {
+        if done == Direct::Fault {
+            self.refresh_range(addr, addr + len as u64, access);
+        }
+        done == Direct::Done
+    }
+
     /// Copies from guest memory. [`Errno::EFAULT`].
     pub fn read(&self, addr: u64, buf: &mut [u8]) -> Result {
         check(addr, buf.len())?;
+        let done = self.space.copy_in(addr, buf);
+        if self.direct(done, addr, buf.len(), Prot::READ) {
+            return Ok(());
+        }
         let mut done = 0;
         while done < buf.len() {
             let a = addr + done as u64;
@@ -60,6 +89,10 @@ impl Mm {
     /// Copies to guest memory. [`Errno::EFAULT`].
     pub fn write(&self, addr: u64, buf: &[u8]) -> Result {
         check(addr, buf.len())?;
+        let done = self.space.copy_out(addr, buf);
+        if self.direct(done, addr, buf.len(), Prot::WRITE) {
+            return Ok(());
+        }
         let mut done = 0;
         while done < buf.len() {
             let a = addr + done as u64;
@@ -145,9 +178,28 @@ impl Mm {
         done
     }
 
+    /// A string that a copy by guest addresses of its page's next bytes has whole.
+    fn short_cstr(&self, addr: u64, max: usize) -> Option<ShortStr> {
+        let mut s = ShortStr {
+            bytes: [0; SHORT],
+            len: 0,
+        };
+        let n = SHORT.min((PAGE - (addr & (PAGE - 1))) as usize);
+        if check(addr, n).is_err() || self.space.copy_in(addr, &mut s.bytes[..n]) != Direct::Done {
+            return None;
+        }
+        s.len = s.bytes[..n].iter().position(|b| *b == 0)?;
+        (s.len <= max).then_some(s)
+    }
+
     /// Reads a NUL-terminated string of at most `max` bytes without its NUL. [`Errno::EFAULT`], [`Errno::ENAMETOOLONG`].
     pub fn read_cstr(&self, addr: u64, max: usize) -> Result<Vec<u8>> {
         let mut out = Vec::new();
+        if let Some(s) = self.short_cstr(addr, max) {
+            out.try_reserve_exact(s.len).map_err(|_| Errno::ENOMEM)?;
+            out.extend_from_slice(s.bytes());
+            return Ok(out);
+        }
         let mut at = addr;
         // One byte more than `max` may be the NUL.
         let mut left = max.saturating_add(1);

@@ -51,6 +51,18 @@ impl Mm {
         self.resolve(page, access)
     }
 
+    /// As [`Mm::refresh`] for all pages in `[addr, end)` that the page table has.
+    pub(super) fn refresh_range(&self, addr: u64, end: u64, access: Prot) {
+        let mut page = addr & !(PAGE - 1);
+        while page < end {
+            page = match self.refresh(page, access) {
+                // The whole window.
+                true => (page & !(AROUND * PAGE - 1)) + AROUND * PAGE,
+                false => page + PAGE,
+            };
+        }
+    }
+
     /// If the page table allows the access: maps the surroundings on the host again.
     fn refresh(&self, page: u64, access: Prot) -> bool {
         let pt = self.pt.lock();

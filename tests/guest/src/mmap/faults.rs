@@ -316,6 +316,65 @@ pub fn mprotect_race() {
     say!("toggles {toggles}");
 }
 
+pub fn copies_into_vanishing_pages() {
+    // While one thread reads into pages, another takes them away: whoever has their memory next
+    // finds nothing of the reader's.
+    const PAGES: usize = 16;
+    put("f", &[b'x'; PAGES * PAGE]);
+    let fd = open("f", O_RDONLY).fd();
+    let p = anon_pages(PAGES) as usize;
+    let stop = AtomicU32::new(0);
+    std::thread::scope(|s| {
+        let t = s.spawn(|| {
+            let mut whole = 0;
+            while stop.load(SeqCst) == 0 || whole == 0 {
+                let r = sys!(pread(fd, p as *mut _, PAGES * PAGE, 0));
+                if r.failed() && r.err() != EFAULT {
+                    return r.to_string();
+                }
+                whole += (!r.failed() && r.v() == (PAGES * PAGE) as i64) as u32;
+            }
+            "fine".into()
+        });
+        let mut clean = true;
+        for i in 0..1000 {
+            match i % 3 {
+                0 => sys!(munmap(p as *mut _, PAGES * PAGE)),
+                1 => sys!(madvise(p as *mut _, PAGES * PAGE, MADV_DONTNEED)),
+                _ => prot(p as *mut u8, PAGES, PROT_READ),
+            };
+            let other = anon_pages(PAGES);
+            for page in 0..PAGES {
+                poke(other, page * PAGE, 1);
+                clean &= (1..PAGE).all(|at| peek(other, page * PAGE + at) == 0);
+            }
+            sys!(munmap(other.cast(), PAGES * PAGE));
+            map(p, PAGES * PAGE, RW, ANON | MAP_FIXED, -1, 0).v();
+        }
+        stop.store(1, SeqCst);
+        say!("reader {}", t.join().unwrap());
+        say!("clean {clean}");
+    });
+}
+
+pub fn copies_after_fork() {
+    // What the kernel writes for one process, the other does not see.
+    let p = anon_pages(2);
+    poke(p, 0, 1);
+    poke(p, PAGE, 1);
+    put("f", b"xy");
+    let fd = open("f", O_RDONLY).fd();
+    let rd = |at: usize| sys!(pread(fd, p.wrapping_add(at).cast(), 2, 0));
+    let st = run(|| {
+        say!("child reads {}", rd(PAGE - 1));
+        say!("child sees {} {}", peek(p, PAGE - 1), peek(p, PAGE));
+        0
+    });
+    say!("{st}, parent sees {} {}", peek(p, PAGE - 1), peek(p, PAGE));
+    say!("parent reads {}", rd(PAGE - 1));
+    say!("parent sees {} {}", peek(p, PAGE - 1), peek(p, PAGE));
+}
+
 pub fn fault_threads() {
     // Several threads touch the same fresh pages at once; nobody's store is lost.
     let n = 256;

@@ -110,6 +110,8 @@ tests![
     rlimit_as,
     thread_stacks,
     mprotect_race,
+    copies_into_vanishing_pages,
+    copies_after_fork,
     fault_threads,
     populate_and_big,
     mremap_dontunmap,
