@@ -14,7 +14,7 @@ mod thread;
 use crate::engine::Death;
 use crate::lock::HostLock;
 use crate::sysvec::{leak, leak_slice};
-use crate::x86_64::{clock, fpu, kml};
+use crate::x86_64::{clock, cpuid, fpu, kml};
 use crate::{EngineOptions, Error, HostFacts, cpus};
 use abi::Errno;
 use core::ptr;
@@ -47,6 +47,8 @@ pub struct KmlEngine {
     next_refresh: AtomicU64,
     /// Components of the vector state that are switched.
     features: u64,
+    /// The CPU tells which of them are in use.
+    tells_in_use: bool,
     patches: Patches,
 }
 
@@ -117,6 +119,7 @@ impl KmlEngine {
             map_limit: facts.map_limit.saturating_sub(400),
             next_refresh: AtomicU64::new(0),
             features: fpu::host().features,
+            tells_in_use: cpuid::tells_in_use(),
             patches: Patches::new(options.frames, rewrite),
         });
         engine.fork_zygote(mem_fd)?;

@@ -14,6 +14,8 @@ use hal::{Trap, UserContext, UserSpace};
 
 /// Calls between two looks at whether the guests' clock is due.
 const LOOK_AFTER: u32 = 64;
+/// XSAVE areas are aligned to so many bytes.
+const XSAVE_ALIGN: usize = 64;
 
 impl KmlEngine {
     pub(crate) fn run_guest(
@@ -138,33 +140,57 @@ impl KmlEngine {
         let Some(b) = t.block() else { return };
         let host = fpu::host();
         cx.fp.resize(host.size, 0);
-        // SAFETY: on the block's thread, where the state lives; the area is
-        // the block's and larger than a state.
+        let own = cx.fp.as_mut_ptr();
+        let area = match own.addr() % XSAVE_ALIGN {
+            0 => own,
+            _ => core::ptr::with_exposed_provenance_mut(b.at() + XSAVE),
+        };
+        // SAFETY: on the block's thread, where the state lives; either area is larger than a
+        // state, and aligned.
         unsafe {
-            kml::save_vectors(b, self.features);
-            let from: *const u8 = core::ptr::with_exposed_provenance(b.at() + XSAVE);
-            from.copy_to_nonoverlapping(cx.fp.as_mut_ptr(), host.size);
+            area.add(fpu::LEGACY)
+                .write_bytes(0, fpu::MIN_SIZE - fpu::LEGACY);
+            kml::save_vectors(b, area, self.components(0));
+            if area != own {
+                area.copy_to_nonoverlapping(own, host.size);
+            }
         }
         fpu::mark_in_use(&mut cx.fp);
         host.clean(&mut cx.fp);
         host.normalize(&mut cx.fp);
     }
 
+    /// The components to save, or to replace by a state that uses `new`: the others are in their initial
+    /// state, and stay so.
+    fn components(&self, new: u64) -> u64 {
+        match self.tells_in_use {
+            true => (kml::vectors_in_use() | new | fpu::FP_SSE) & self.features,
+            false => self.features,
+        }
+    }
+
     /// Loads the vector state of `cx`.
     fn load_fp(&self, t: &Thread, b: &'static Block, cx: &mut UserContext) {
         let host = fpu::host();
-        let area: *mut u8 = core::ptr::with_exposed_provenance_mut(b.at() + XSAVE);
+        let spare: *mut u8 = core::ptr::with_exposed_provenance_mut(b.at() + XSAVE);
         // SAFETY: the block's area, larger than a state; only this thread uses it.
-        let area = unsafe { core::slice::from_raw_parts_mut(area, host.size) };
-        if cx.fp.len() >= fpu::MIN_SIZE {
-            let n = cx.fp.len().min(area.len());
-            area[..n].copy_from_slice(&cx.fp[..n]);
-            host.clean(area);
+        let spare = unsafe { core::slice::from_raw_parts_mut(spare, host.size) };
+        let own = &mut cx.fp[..];
+        let area = if own.len() < fpu::MIN_SIZE {
+            host.make_initial(spare);
+            spare
+        } else if own.len() >= host.size && own.as_ptr().addr() % XSAVE_ALIGN == 0 {
+            host.clean(own);
+            own
         } else {
-            host.make_initial(area);
-        }
+            let n = own.len().min(spare.len());
+            spare[..n].copy_from_slice(&own[..n]);
+            host.clean(spare);
+            spare
+        };
+        let components = self.components(fpu::in_use(area));
         // SAFETY: on the block's thread; the state was cleaned of what the CPU refuses.
-        unsafe { kml::load_vectors(b, self.features) };
+        unsafe { kml::load_vectors(b, area.as_ptr(), components) };
         t.owner.fetch_add(1, Relaxed);
         cx.home = home(t);
     }

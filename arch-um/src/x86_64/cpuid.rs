@@ -42,6 +42,11 @@ pub(crate) fn user_features() -> u64 {
     supported & !AMX
 }
 
+/// Whether XGETBV tells which components are in use.
+pub(crate) fn tells_in_use() -> bool {
+    leaf(13, 1).a >> 2 & 1 != 0
+}
+
 /// Size and offset of component `i` in the standard XSAVE format.
 pub(crate) fn component(i: u32) -> (u32, u32) {
     let l = leaf(13, i);

@@ -16,7 +16,7 @@ const FCW: usize = 0;
 const MXCSR: usize = 24;
 const XSTATE_BV: usize = 512;
 /// x87 and SSE.
-const FP_SSE: u64 = 3;
+pub(crate) const FP_SSE: u64 = 3;
 /// Bits of MXCSR that every CPU has.
 const MXCSR_MASK: u32 = 0xffff;
 /// One more that some have.
@@ -68,6 +68,11 @@ pub(crate) fn put(b: &mut [u8], at: usize, v: &[u8]) {
     if let Some(to) = b.get_mut(at..at + v.len()) {
         to.copy_from_slice(v);
     }
+}
+
+/// Which components the state in `b` has that are not in their initial state.
+pub(crate) fn in_use(b: &[u8]) -> u64 {
+    get_u64(b, XSTATE_BV)
 }
 
 /// Says that x87 and SSE state are not in their initial state, as the host's signal frames do.

@@ -503,14 +503,23 @@ pub(crate) fn start_thread(
     unsafe { lodger_kml_start_thread(flags as u64, stack, tid.as_ptr(), f, b) }
 }
 
-/// Saves the live vector state, xmm registers as they were at the trap, to the block's area.
+/// Which components of the vector state are not in their initial state. The CPU tells: see [`super::cpuid::tells_in_use`].
+pub(crate) fn vectors_in_use() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: the CPU has the instruction and this register of it.
+    unsafe {
+        asm!("xgetbv", in("ecx") 1, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
+    };
+    u64::from(low) | u64::from(high) << 32
+}
+
+/// Saves these components of the live vector state, xmm registers as they were at the trap, to `area`,
+/// whose header says then which of them are not in their initial state.
 ///
 /// # Safety
-/// On the block's thread.
-pub(crate) unsafe fn save_vectors(b: &Block, features: u64) {
-    let area = b.at() + XSAVE;
-    // SAFETY: the area is aligned and large enough, as checked at the start;
-    // kernel code does not rely on vector registers across calls.
+/// On the block's thread; `area` is aligned to 64 bytes, large enough, its header zero.
+pub(crate) unsafe fn save_vectors(b: &Block, area: *mut u8, features: u64) {
+    // SAFETY: the caller's promise; kernel code does not rely on vector registers across calls.
     unsafe {
         asm!(
             ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
@@ -527,12 +536,11 @@ pub(crate) unsafe fn save_vectors(b: &Block, features: u64) {
     }
 }
 
-/// Loads the vector state in the block's area.
+/// Loads these components of the vector state in `area`.
 ///
 /// # Safety
 /// As [`save_vectors`]; the area holds a valid state.
-pub(crate) unsafe fn load_vectors(b: &Block, features: u64) {
-    let area = b.at() + XSAVE;
+pub(crate) unsafe fn load_vectors(b: &Block, area: *const u8, features: u64) {
     // SAFETY: as above.
     unsafe {
         asm!(

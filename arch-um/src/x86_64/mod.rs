@@ -11,7 +11,7 @@
 
 mod arch;
 pub(crate) mod clock;
-mod cpuid;
+pub(crate) mod cpuid;
 pub(crate) mod filter;
 pub(crate) mod fpu;
 pub(crate) mod frame;

@@ -153,11 +153,10 @@ pub fn altstack(cx: &Ctx, new: Option<SigStack>) -> Result<SigStack> {
 pub fn sigreturn(cx: &Ctx) -> Result<u64> {
     let t = cx.task();
     let mm = cx.mm();
-    let engine = cx.kernel().platform.engine();
     let arch = cx.kernel().platform.arch();
     cx.keep_regs();
     let popped = t.with_regs(|r| {
-        engine.sync_fp(r);
+        // The frame's vector state replaces what the engine has.
         arch.pop_signal(r, &mut MmMem(&mm))
     });
     match popped {
