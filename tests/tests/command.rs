@@ -435,11 +435,7 @@ fn exit_codes() {
         p.to_str().expect("text").to_string()
     };
     let code = |cmd: &[&str]| {
-        let o = run_as(User::Me, &[], cmd)
-            // Of another user's directories in the PATH nothing can be said.
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .dir(dir("codes"))
-            .run();
+        let o = run_as(User::Me, &[], cmd).dir(dir("codes")).run();
         (o.code(), o.err_tail().lines().count())
     };
     assert_eq!(code(&[&make("noexec", b"#!/bin/sh\n", 0o644)]), (126, 1));
@@ -452,6 +448,18 @@ fn exit_codes() {
     assert_eq!(code(&[&make("ok", b"#!/bin/sh\nexit 9\n", 0o755)]), (9, 0));
     assert_eq!(code(&["./ok"]), (9, 0));
     assert_eq!(code(&["ok"]), (127, 1));
+    // What is found may not be executed; of a directory that may not be searched nothing is known.
+    let hidden = d.join("hidden");
+    fs::create_dir_all(&hidden).expect("directory");
+    fs::write(hidden.join("ok"), "").expect("file");
+    let with_path = |user, dir: &std::path::Path, cmd: &str| {
+        let path = format!("PATH={}:/bin", dir.display());
+        run_as(user, &["--env", &path], &[cmd]).run().code()
+    };
+    assert_eq!(with_path(User::Me, &d, "noexec"), 126);
+    fs::set_permissions(&hidden, fs::Permissions::from_mode(0)).expect("mode");
+    assert_eq!(with_path(User::Ordinary, &hidden, "ok"), 127);
+    fs::set_permissions(&hidden, fs::Permissions::from_mode(0o755)).expect("mode");
     assert_eq!(code(&[""]), (127, 1));
     assert_eq!(code(&["/"]), (126, 1));
     assert_eq!(code(&["./ok/x"]), (126, 1));

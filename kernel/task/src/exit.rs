@@ -1,7 +1,7 @@
 //! exit(2), exit_group(2), the end of threads and processes.
 
 use crate::pid::Tree;
-use crate::process::{Process, Report, Stop};
+use crate::process::{ProcInner, Process, Report, Stop};
 use crate::signal::{self, SA_NOCLDSTOP, SA_NOCLDWAIT};
 use crate::task::{flag, state};
 use crate::{Ctx, Kernel, Task, futex, sched};
@@ -39,13 +39,17 @@ pub fn exit_group(cx: &Ctx, code: i32) -> Result<u64> {
 
 /// Makes all threads of a process end; `status` as of wait(2). The first one to call decides the status.
 pub(crate) fn start_group_exit(p: &Process, status: i32) {
-    let mut inner = p.inner.lock();
-    if inner.group_exit.is_some() {
+    end_group(&mut p.inner.lock(), status);
+}
+
+/// As [`start_group_exit`], for who has the process locked.
+pub(crate) fn end_group(i: &mut ProcInner, status: i32) {
+    if i.group_exit.is_some() {
         return;
     }
-    inner.group_exit = Some(status);
-    inner.stop = Stop::Running;
-    for t in &inner.threads {
+    i.group_exit = Some(status);
+    i.stop = Stop::Running;
+    for t in &i.threads {
         kick_dying(t);
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! The process with the highest [`score`] gets SIGKILL. It is marked as victim,
 //! so that its own faults fail at once and its memory comes back soon; until it
-//! has, nobody else is killed. The machine's command is spared as long as others
+//! has, and while any process ends, nobody else is killed. The machine's command is spared as long as others
 //! have more than a quarter of its memory, and if it has hardly any itself: then
 //! the memory belongs to no process, and calls fail.
 
@@ -53,21 +53,19 @@ pub(crate) fn shrink_caches(n: usize) -> usize {
 }
 
 /// Kills the process that is worth it most. Whether there is hope that memory
-/// comes back; not for the victim itself, which has to end for that.
+/// comes back; not for a process that has to end for that.
 pub(crate) fn kill_something() -> bool {
     let me = crate::current();
-    if me.process.oom_victim.load(Ordering::Acquire) {
+    let ends =
+        |p: &Process| p.oom_victim.load(Ordering::Acquire) || p.inner.lock().group_exit.is_some();
+    if ends(&me.process) {
         return false;
     }
     let kernel = me.kernel;
     let all = kernel.pids.processes();
     let living =
         |p: &&Arc<Process>| !p.is_zombie() && p.any_thread().is_some_and(|t| !t.is_kernel());
-    if all
-        .iter()
-        .filter(living)
-        .any(|p| p.oom_victim.load(Ordering::Acquire))
-    {
+    if all.iter().filter(living).any(|p| ends(p)) {
         return true;
     }
     let total = mm::frame::stats().total;

@@ -50,6 +50,8 @@ pub fn answer(nr: libc::c_long, args: [usize; 3], crashed: bool) -> Option<isize
         libc::SYS_openat | libc::SYS_newfstatat | libc::SYS_statx => {
             (nr == libc::SYS_openat, args[1])
         }
+        // The standard library's own report of memory that is used up begins so.
+        libc::SYS_getcwd => return failed(Errno::EPERM),
         _ if crashed => return failed(Errno::EPERM),
         _ => return None,
     };

@@ -1,5 +1,4 @@
-//! Becoming the machine's first program: the look-up that execvp(3) does, and
-//! the exit codes of a shell if it fails.
+//! Becoming the machine's first program: the look-up and the exit codes of a shell.
 
 use super::exec_kernel;
 use crate::{Ctx, exit};
@@ -7,6 +6,7 @@ use abi::{Errno, Result};
 use alloc::format;
 use alloc::vec::Vec;
 use mm::io::SliceSource;
+use vfs::namei::WalkFlags;
 
 /// Where programs are looked for without PATH.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -60,8 +60,10 @@ fn find_and_exec(cx: &Ctx, name: &[u8], argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) 
         match try_exec(cx, &full, argv.clone(), envp.clone()) {
             Ok(()) => return Ok(()),
             Err(Errno::ENOENT | Errno::ENOTDIR) => {}
-            // Remember that it is there, but look on.
-            Err(Errno::EACCES) => error = Errno::EACCES,
+            // Remember that it is there, but look on. Of a directory that may not be
+            // searched nothing is known: shells go on, too.
+            Err(Errno::EACCES) if exists(cx, &full) => error = Errno::EACCES,
+            Err(Errno::EACCES) => {}
             Err(e) => return Err(e),
         }
     }
@@ -79,6 +81,11 @@ fn try_exec(cx: &Ctx, path: &[u8], argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> Re
         }
         r => r,
     }
+}
+
+fn exists(cx: &Ctx, path: &[u8]) -> bool {
+    let walk = cx.walk_at(crate::ctx::AT_FDCWD, path);
+    walk.and_then(|w| w.lookup(path, WalkFlags::FOLLOW)).is_ok()
 }
 
 /// Whether the file at `path` claims to be a program in ELF.

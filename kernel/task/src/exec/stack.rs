@@ -110,6 +110,9 @@ impl Contents<'_> {
     }
 }
 
+/// Bytes that [`Writer`] collects: no long run of memory, which a dying program may not get.
+const PIECE: usize = 4096;
+
 /// Writes ascending addresses in large pieces.
 pub(crate) struct Writer<'a> {
     mm: &'a Mm,
@@ -122,14 +125,19 @@ impl<'a> Writer<'a> {
         Writer {
             mm,
             at,
-            buf: Vec::new(),
+            buf: Vec::with_capacity(PIECE),
         }
     }
     pub(crate) fn bytes(&mut self, b: &[u8]) -> Result {
-        self.buf.extend_from_slice(b);
-        if self.buf.len() >= 16 << 10 {
+        if self.buf.len() + b.len() > PIECE {
             self.flush()?;
         }
+        if b.len() <= PIECE {
+            self.buf.extend_from_slice(b);
+            return Ok(());
+        }
+        self.mm.write(self.at, b)?;
+        self.at += b.len() as u64;
         Ok(())
     }
     pub(crate) fn word(&mut self, w: u64) -> Result {

@@ -107,13 +107,7 @@ fn send(p: &Arc<Process>, to: To<'_>, info: SigInfo, place: Place) -> Result {
             return Ok(());
         }
         if signo == SIGKILL {
-            if i.group_exit.is_none() {
-                i.group_exit = Some(SIGKILL);
-                i.stop = Stop::Running;
-            }
-            for t in &i.threads {
-                exit::kick_dying(t);
-            }
+            exit::end_group(i, SIGKILL);
             return Ok(());
         }
         if i.group_exit.is_some() {
@@ -141,7 +135,9 @@ fn send(p: &Arc<Process>, to: To<'_>, info: SigInfo, place: Place) -> Result {
                 To::Anybody => i.pending.push(info, room)?,
                 To::Thread(t) => t.sig.lock().pending.push(info, room)?,
             }
-            wake_receiver(i, to, signo);
+            if wake_receiver(i, to, signo) && hand.get(signo).handler == 0 && ends(signo) {
+                exit::end_group(i, signo);
+            }
         }
     }
     if continued {
@@ -186,24 +182,30 @@ fn is_ignored(i: &ProcInner, hand: &SigHand, to: To<'_>, signo: i32) -> bool {
     }
 }
 
-/// Chooses who takes the signal and makes that thread look.
-fn wake_receiver(i: &ProcInner, to: To<'_>, signo: i32) {
+/// Whether a process that has nothing else to handle ends at once, wherever its threads are: all
+/// that kill without a core file.
+fn ends(signo: i32) -> bool {
+    matches!(default_action(signo), Default_::Terminate)
+}
+
+/// Chooses who takes the signal and makes that thread look. Whether it is
+/// the first thing that the thread will do.
+fn wake_receiver(i: &ProcInner, to: To<'_>, signo: i32) -> bool {
     let takes = |t: &Task| {
         !t.flag(flag::EXITING) && (!t.blocked().has(signo) || t.sig.lock().waiting.has(signo))
     };
     let kick = |t: &Task| {
-        if !t.blocked().has(signo) {
+        let takes = !t.blocked().has(signo);
+        let first = takes && !t.flag(flag::SIGPENDING) && i.stop == Stop::Running;
+        if takes {
             t.set_flag(flag::SIGPENDING);
         }
         sched::wake(t, state::INTERRUPTIBLE);
         sched::notify(t);
+        first
     };
     match to {
-        To::Thread(t) => {
-            if takes(t) {
-                kick(t);
-            }
-        }
+        To::Thread(t) => takes(t) && kick(t),
         To::Anybody => {
             // The leader if it can, else a thread that sleeps, else anyone.
             let mut best: Option<&Arc<Task>> = None;
@@ -219,9 +221,7 @@ fn wake_receiver(i: &ProcInner, to: To<'_>, signo: i32) {
                     }
                 }
             }
-            if let Some(t) = best {
-                kick(t);
-            }
+            best.is_some_and(|t| kick(t))
         }
     }
 }
