@@ -5,6 +5,7 @@ use hal::cpu::{CpuBlock, KSTACK_SIZE, MAX_CPUS, SavedStack, StackHead, Waiter};
 use hal::mem::is_direct_map;
 use std::any::Any;
 use std::cell::OnceCell;
+use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -12,7 +13,8 @@ use std::time::Duration;
 /// The waiter of a host thread.
 #[derive(Default)]
 pub struct ThreadWaiter {
-    woken: Mutex<bool>,
+    /// It has announced a wait that nobody has ended.
+    waits: Mutex<bool>,
     changed: Condvar,
     interrupted: AtomicBool,
 }
@@ -29,28 +31,31 @@ impl ThreadWaiter {
 
 impl Waiter for ThreadWaiter {
     fn prepare_wait(&self, _interruptible: bool) {
-        *self.woken.lock().unwrap() = false;
+        *self.waits.lock().unwrap() = true;
     }
     fn wait(&self, deadline_ns: Option<u64>) {
-        let mut woken = self.woken.lock().unwrap();
-        while !*woken && deadline_ns.is_none_or(|d| machine().now() < d) {
+        let mut waits = self.waits.lock().unwrap();
+        while *waits && deadline_ns.is_none_or(|d| machine().now() < d) {
             let (w, t) = self
                 .changed
-                .wait_timeout(woken, Duration::from_millis(1))
+                .wait_timeout(waits, Duration::from_millis(1))
                 .unwrap();
-            woken = w;
+            waits = w;
             if t.timed_out()
-                && !*woken
+                && *waits
                 && let Some(d) = deadline_ns
             {
                 machine().advance_to(d);
             }
         }
     }
-    fn cancel_wait(&self) {}
-    fn wake(&self) {
-        *self.woken.lock().unwrap() = true;
+    fn cancel_wait(&self) -> bool {
+        !mem::take(&mut *self.waits.lock().unwrap())
+    }
+    fn wake(&self) -> bool {
+        let waited = mem::take(&mut *self.waits.lock().unwrap());
         self.changed.notify_all();
+        waited
     }
     fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::SeqCst)

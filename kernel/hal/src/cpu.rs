@@ -101,11 +101,12 @@ pub trait Waiter: Send + Sync {
     /// Gives up the CPU until woken, or until `deadline_ns` of the monotonic
     /// clock. Only the thread itself calls this.
     fn wait(&self, deadline_ns: Option<u64>);
-    /// Takes the announcement back; only the thread itself calls this.
-    fn cancel_wait(&self);
+    /// Takes the announcement back; only the thread itself calls this. Whether
+    /// somebody has ended the wait already.
+    fn cancel_wait(&self) -> bool;
     /// Ends the current or announced wait. Any thread, any CPU; takes only
-    /// run-queue locks.
-    fn wake(&self);
+    /// run-queue locks. Whether there was one.
+    fn wake(&self) -> bool;
     /// Whether a signal is pending that ends an interruptible wait.
     fn interrupted(&self) -> bool;
     /// Whether it may wait, spin locks aside: it has not announced a wait already.

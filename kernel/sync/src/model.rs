@@ -16,7 +16,6 @@ pub mod cpu {
     use hal::cpu::Waiter;
     use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
     use loom::sync::{Condvar, Mutex};
-    use loom::thread::{self, Thread};
     use std::boxed::Box;
 
     loom::lazy_static! {
@@ -25,8 +24,8 @@ pub mod cpu {
     }
     loom::thread_local! {
         static ME: &'static Task = Box::leak(Box::new(Task {
-            thread: thread::current(),
-            waits: AtomicBool::new(false),
+            waits: Mutex::new(false),
+            ended: Condvar::new(),
             interrupted: AtomicBool::new(false),
         }));
     }
@@ -45,8 +44,9 @@ pub mod cpu {
 
     /// A task: one of loom's threads.
     pub struct Task {
-        thread: Thread,
-        waits: AtomicBool,
+        /// Not loom's park(), which forgets an unpark() that comes before some other wait.
+        waits: Mutex<bool>,
+        ended: Condvar,
         interrupted: AtomicBool,
     }
     impl Task {
@@ -58,20 +58,21 @@ pub mod cpu {
     }
     impl Waiter for Task {
         fn prepare_wait(&self, _interruptible: bool) {
-            self.waits.store(true, SeqCst);
+            *self.waits.lock().expect("nobody panics with it") = true;
         }
         fn wait(&self, _deadline_ns: Option<u64>) {
-            while self.waits.load(SeqCst) {
-                thread::park();
+            let mut waits = self.waits.lock().expect("nobody panics with it");
+            while *waits {
+                waits = self.ended.wait(waits).expect("nobody panics with it");
             }
         }
-        fn cancel_wait(&self) {
-            self.waits.store(false, SeqCst);
+        fn cancel_wait(&self) -> bool {
+            !core::mem::take(&mut *self.waits.lock().expect("nobody panics with it"))
         }
-        fn wake(&self) {
-            if self.waits.swap(false, SeqCst) {
-                self.thread.unpark();
-            }
+        fn wake(&self) -> bool {
+            let waited = core::mem::take(&mut *self.waits.lock().expect("nobody panics with it"));
+            self.ended.notify_all();
+            waited
         }
         fn interrupted(&self) -> bool {
             self.interrupted.load(SeqCst)

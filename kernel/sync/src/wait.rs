@@ -1,6 +1,6 @@
 //! [`WaitQueue`]: tasks and callbacks waiting for a condition.
 
-use crate::base::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::base::atomic::{AtomicUsize, Ordering};
 use crate::base::{cpu, monotonic_ns};
 use crate::{SpinLock, level};
 use abi::{Errno, Result};
@@ -19,7 +19,7 @@ pub trait WakeCallback: Send + Sync {
 }
 
 enum Kind {
-    Task(&'static dyn Waiter, Arc<AtomicBool>),
+    Task(&'static dyn Waiter),
     Callback(Weak<dyn WakeCallback>),
 }
 
@@ -131,12 +131,10 @@ impl WaitQueue {
                 continue;
             }
             match &e.kind {
-                Kind::Task(w, woken) => {
-                    if !woken.swap(true, Ordering::AcqRel) {
-                        w.wake();
-                        if e.exclusive {
-                            *left -= 1;
-                        }
+                // Who does not wait (yet, or any more) is about to look for itself.
+                Kind::Task(w) => {
+                    if w.wake() && e.exclusive {
+                        *left -= 1;
                     }
                 }
                 Kind::Callback(c) => {
@@ -217,29 +215,24 @@ pub fn wait_event<T>(
         return Ok(v);
     }
     let me = cpu::current_waiter();
-    let woken = Arc::new(AtomicBool::new(false));
     let mut entries: [Option<WaitEntry>; 4] = [None; 4];
     assert!(queues.len() <= entries.len());
     for (q, e) in queues.iter().zip(&mut entries) {
-        *e = Some(q.add(Kind::Task(me, woken.clone()), exclusive));
+        *e = Some(q.add(Kind::Task(me), exclusive));
     }
-    let result = loop {
-        woken.store(false, Ordering::Release);
+    let (result, woken) = loop {
         me.prepare_wait(interruptible);
         crate::base::atomic::fence(Ordering::SeqCst);
         if let Some(v) = ready() {
-            me.cancel_wait();
-            break Ok(v);
+            break (Ok(v), me.cancel_wait());
         }
         if interruptible && me.interrupted() {
-            me.cancel_wait();
-            break Err(Errno::ERESTARTSYS);
+            break (Err(Errno::ERESTARTSYS), me.cancel_wait());
         }
         if let Some(d) = deadline_ns
             && monotonic_ns() >= d
         {
-            me.cancel_wait();
-            break Err(Errno::ETIMEDOUT);
+            break (Err(Errno::ETIMEDOUT), me.cancel_wait());
         }
         me.wait(deadline_ns);
     };
@@ -250,7 +243,7 @@ pub fn wait_event<T>(
     }
     // An exclusive wake-up that we have not used goes to the next one: because we leave
     // with an error, or because what it announced came while we took something else.
-    if exclusive && woken.load(Ordering::Acquire) {
+    if exclusive && woken {
         for q in queues {
             q.wake_one();
         }

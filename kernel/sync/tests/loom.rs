@@ -126,6 +126,23 @@ fn no_wake_up_is_lost() {
     });
 }
 
+#[test]
+fn a_wake_up_for_others_hides_none() {
+    explore(3, || {
+        let shared = Arc::new((AtomicUsize::new(0), WaitQueue::new()));
+        let s = shared.clone();
+        let t = thread::spawn(move || {
+            for n in [1, 2] {
+                s.0.store(n, Relaxed);
+                s.1.wake_all();
+            }
+        });
+        let got = shared.1.wait(|| (shared.0.load(Relaxed) == 2).then_some(5));
+        assert_eq!(got, Ok(5));
+        t.join().unwrap();
+    });
+}
+
 /// Takes one of the things there are, waiting for it.
 fn take(s: &(AtomicUsize, WaitQueue)) -> bool {
     let one = || {

@@ -348,7 +348,7 @@ fn mapped_writable(cx: &Ctx, inode: &MemInode) -> bool {
             .and_then(|f| inode_of(f).ok())
             .is_some_and(|i| core::ptr::eq(i, inode))
     };
-    cx.kernel().pids.processes().iter().any(|p| {
+    cx.kernel().pids.processes().any(|p| {
         let mm = p.any_thread().and_then(|t| t.mm());
         mm.is_some_and(|mm| {
             // Without memory to look, it may be.

@@ -286,7 +286,6 @@ fn threads(cx: &Ctx, which: i32, who: i32) -> Result<Vec<Arc<Task>>> {
         PrioWhich::PRIO_USER => {
             let uid = if who == 0 { cx.cred().uid } else { who as u32 };
             pids.processes()
-                .iter()
                 .flat_map(|p| p.threads())
                 .filter(|t| t.cred().uid == uid)
                 .collect()

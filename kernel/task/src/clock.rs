@@ -121,16 +121,21 @@ fn granule(clock: i32) -> u64 {
     }
 }
 
-/// clock_settime(2). [`Errno::EPERM`], [`Errno::EINVAL`].
+/// The real-time clock can be set to less than this, so that it goes on for thirty years at least.
+const SET_MAX_NS: u64 = i64::MAX as u64 - 30 * 365 * 24 * 3600 * 1_000_000_000;
+
+/// clock_settime(2). [`Errno::EPERM`]; [`Errno::EINVAL`], also for a time before the machine's start.
 pub fn set(cx: &Ctx, clock: i32, ns: u64) -> Result {
-    if clock != raw::CLOCK_REALTIME as i32 {
+    if clock != raw::CLOCK_REALTIME as i32 || ns >= SET_MAX_NS {
         return Err(Errno::EINVAL);
     }
     cx.require(vfs::cred::cap::SYS_TIME)?;
-    let ns = i64::try_from(ns).map_err(|_| Errno::EINVAL)?;
+    if ns < cx.kernel().now() {
+        return Err(Errno::EINVAL);
+    }
     let platform = cx.kernel().platform;
     let c = platform.clock();
-    c.adjust_realtime(ns.wrapping_sub(c.realtime_ns() as i64));
+    c.adjust_realtime(ns.wrapping_sub(c.realtime_ns()) as i64);
     platform.arch().update_vvar(c);
     Ok(())
 }

@@ -175,8 +175,9 @@ fn wanted_tid(cx: &Ctx, args: &CloneArgs) -> Result<Option<i32>> {
 
 /// Number of processes of a user, for RLIMIT_NPROC.
 fn user_tasks(kernel: &Kernel, uid: u32) -> u64 {
-    let all = kernel.pids.processes();
-    all.iter()
+    kernel
+        .pids
+        .processes()
         .flat_map(|p| p.threads())
         .filter(|t| t.cred().uid == uid)
         .count() as u64

@@ -3,11 +3,11 @@
 //!
 //! The process with the highest [`score`] gets SIGKILL. It is marked as victim,
 //! so that its own faults fail at once and its memory comes back soon; until it
-//! has, and while any process ends, nobody else is killed. The machine's command is spared as long as others
-//! have more than a quarter of its memory, and if it has hardly any itself: then
-//! the memory belongs to no process, and calls fail.
+//! has, nobody else is killed. Processes that end anyway are victims before others. The
+//! machine's command is spared as long as others have more than a quarter of its memory, and
+//! if it has hardly any itself: then the memory belongs to no process, and calls fail.
 
-use crate::{Process, signal};
+use crate::{Kernel, Process, signal};
 use abi::SigInfo;
 use abi::signal::SIGKILL;
 use alloc::format;
@@ -20,14 +20,12 @@ const NEVER: i32 = -1000;
 
 /// Memory of a process in frames: its pages, page tables and kernel stacks, and a
 /// frame for each open file, so that a process that hoards objects of the kernel is found.
+/// Takes spin locks only: who calls for memory may hold any other.
 fn footprint(p: &Process) -> u64 {
     let Some(task) = p.any_thread() else {
         return 0;
     };
-    let pages = task.mm().map_or(0, |mm| {
-        let c = mm.counts();
-        c.rss_anon + c.rss_file + c.rss_shmem + c.page_tables
-    });
+    let pages = task.mm().map_or(0, |mm| mm.footprint());
     let files = task.files().map_or(0, |f| f.len() as u64);
     let stacks = u64::from(p.live_threads.load(Ordering::Relaxed))
         * (hal::cpu::KSTACK_SIZE / hal::PAGE_SIZE) as u64;
@@ -52,39 +50,51 @@ pub(crate) fn shrink_caches(n: usize) -> usize {
     crate::current().kernel.mounts().shared().shrink(n)
 }
 
+/// Whether `p` is a process of guests that has not ended yet.
+fn lives(p: &Process) -> bool {
+    !p.is_zombie() && p.any_thread().is_some_and(|t| !t.is_kernel())
+}
+
+fn is_victim(p: &Process) -> bool {
+    p.oom_victim.load(Ordering::Acquire)
+}
+
+/// The process to be killed next: one that ends anyway if there is any, then the one with
+/// the most points.
+fn choose(kernel: &Kernel) -> Option<Arc<Process>> {
+    let total = mm::frame::stats().total;
+    let weigh = |p: Arc<Process>| {
+        let n = points(&p, total);
+        if p.inner.lock().group_exit.is_some() {
+            return Some((true, n, p));
+        }
+        if p.oom_score_adj.load(Ordering::Relaxed) == NEVER {
+            return None;
+        }
+        // The machine ends with its command.
+        if p.pid() == kernel.main_pid.load(Ordering::Relaxed) {
+            return (n > total as i64 / 8).then_some((false, n / 4, p));
+        }
+        Some((false, n, p))
+    };
+    let all = kernel.pids.processes().filter(|p| lives(p));
+    let best = all.filter_map(weigh).max_by_key(|(ends, n, _)| (*ends, *n));
+    best.map(|(.., p)| p)
+}
+
 /// Kills the process that is worth it most. Whether there is hope that memory
-/// comes back; not for a process that has to end for that.
+/// comes back; not for the victim itself, which has to end for that. Allocates
+/// nothing but a line of the log, when the victim has its signal.
 pub(crate) fn kill_something() -> bool {
     let me = crate::current();
-    let ends =
-        |p: &Process| p.oom_victim.load(Ordering::Acquire) || p.inner.lock().group_exit.is_some();
-    if ends(&me.process) {
+    if is_victim(&me.process) {
         return false;
     }
     let kernel = me.kernel;
-    let all = kernel.pids.processes();
-    let living =
-        |p: &&Arc<Process>| !p.is_zombie() && p.any_thread().is_some_and(|t| !t.is_kernel());
-    if all.iter().filter(living).any(|p| ends(p)) {
+    if kernel.pids.processes().any(|p| is_victim(&p) && lives(&p)) {
         return true;
     }
-    let total = mm::frame::stats().total;
-    let victim = all
-        .iter()
-        .filter(living)
-        .filter(|p| p.oom_score_adj.load(Ordering::Relaxed) != NEVER)
-        .map(|p| (points(p, total), p))
-        .filter_map(|(n, p)| {
-            // The machine ends with its command.
-            let command = p.pid() == kernel.main_pid.load(Ordering::Relaxed);
-            match command {
-                true => (n > total as i64 / 8).then_some((n / 4, p)),
-                false => Some((n, p)),
-            }
-        })
-        .max_by_key(|(n, _)| *n)
-        .map(|(_, p)| p);
-    let Some(p) = victim else {
+    let Some(p) = choose(kernel) else {
         if !kernel.oom_helpless.swap(true, Ordering::Relaxed) {
             kernel.log(
                 LogLevel::Error,
@@ -98,6 +108,29 @@ pub(crate) fn kill_something() -> bool {
         return true;
     }
     kernel.oom_helpless.store(false, Ordering::Relaxed);
+    // All processes that share the address space must go for it to come back.
+    let mm = p.any_thread().and_then(|t| t.mm());
+    if let Some(mm) = &mm {
+        mm.set_oom_victim();
+    }
+    let ends = p.inner.lock().group_exit.is_some();
+    for q in kernel.pids.processes().filter(|q| lives(q)) {
+        let same = match (&mm, q.any_thread().and_then(|t| t.mm())) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, &b),
+            _ => false,
+        };
+        if same || Arc::ptr_eq(&p, &q) {
+            signal::send_process(&q, SigInfo::new(SIGKILL, signal::SI_KERNEL));
+        }
+    }
+    if !ends {
+        report(kernel, &p);
+    }
+    !Arc::ptr_eq(&p, &me.process)
+}
+
+/// One line in the log.
+fn report(kernel: &Kernel, p: &Process) {
     let comm = p.any_thread().map(|t| t.comm()).unwrap_or_default();
     kernel.log(
         LogLevel::Warn,
@@ -108,19 +141,4 @@ pub(crate) fn kill_something() -> bool {
             footprint(p) * 4
         ),
     );
-    // All processes that share the address space must go for it to come back.
-    let mm = p.any_thread().and_then(|t| t.mm());
-    if let Some(mm) = &mm {
-        mm.set_oom_victim();
-    }
-    for q in all.iter().filter(living) {
-        let same = match (&mm, q.any_thread().and_then(|t| t.mm())) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, &b),
-            _ => false,
-        };
-        if same || Arc::ptr_eq(p, q) {
-            signal::send_process(q, SigInfo::new(SIGKILL, signal::SI_KERNEL));
-        }
-    }
-    true
 }

@@ -8,6 +8,7 @@ use abi::{Errno, Result};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Bound::{Excluded, Unbounded};
 use core::sync::atomic::Ordering;
 use sync::SpinLock;
 
@@ -163,10 +164,16 @@ impl PidTable {
     pub fn process(&self, pid: i32) -> Option<Arc<Process>> {
         self.tree.lock().procs.get(&pid).map(|n| n.process.clone())
     }
-    /// All processes, ascending by pid, zombies included.
-    pub fn processes(&self) -> Vec<Arc<Process>> {
-        let t = self.tree.lock();
-        t.procs.values().map(|n| n.process.clone()).collect()
+    /// All processes, ascending by pid, zombies included. The lock is taken for each anew and
+    /// nothing is allocated: who comes or goes meanwhile may be among them or not.
+    pub fn processes(&self) -> impl Iterator<Item = Arc<Process>> + '_ {
+        let mut last = i32::MIN;
+        core::iter::from_fn(move || {
+            let t = self.tree.lock();
+            let (pid, n) = t.procs.range((Excluded(last), Unbounded)).next()?;
+            last = *pid;
+            Some(n.process.clone())
+        })
     }
     /// Members of a process group.
     pub fn group(&self, pgid: i32) -> Vec<Arc<Process>> {

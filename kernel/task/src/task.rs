@@ -396,11 +396,11 @@ impl Waiter for Task {
     fn wait(&self, deadline_ns: Option<u64>) {
         crate::sched::wait(self, deadline_ns);
     }
-    fn cancel_wait(&self) {
-        self.state.store(state::RUNNING, Ordering::SeqCst);
+    fn cancel_wait(&self) -> bool {
+        self.state.swap(state::RUNNING, Ordering::SeqCst) == state::RUNNING
     }
-    fn wake(&self) {
-        crate::sched::wake(self, state::INTERRUPTIBLE | state::UNINTERRUPTIBLE);
+    fn wake(&self) -> bool {
+        crate::sched::wake(self, state::INTERRUPTIBLE | state::UNINTERRUPTIBLE)
     }
     fn interrupted(&self) -> bool {
         self.flag(flag::SIGPENDING)

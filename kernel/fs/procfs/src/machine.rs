@@ -123,7 +123,6 @@ fn task_counts(k: &Kernel) -> (usize, usize) {
     let running = k
         .pids
         .processes()
-        .iter()
         .flat_map(|p| p.threads())
         .filter(|t| t.state_char() == 'R')
         .count();

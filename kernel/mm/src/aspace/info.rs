@@ -38,7 +38,14 @@ impl Mm {
         Ok(out)
     }
 
-    /// Counts.
+    /// Frames that it holds: pages and page tables. Does not sleep.
+    pub fn footprint(&self) -> u64 {
+        let owners = [Owner::Anon, Owner::File, Owner::Shmem];
+        let pages = owners.map(|o| self.rss[o as usize].load(Relaxed).max(0) as u64);
+        pages.iter().sum::<u64>() + self.pt.lock().tables()
+    }
+
+    /// Counts. Waits for who changes the space.
     pub fn counts(&self) -> MmCounts {
         let vmas = self.vmas.read();
         let rss = |o: Owner| self.rss[o as usize].load(Relaxed).max(0) as u64;

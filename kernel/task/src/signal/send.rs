@@ -268,9 +268,9 @@ pub fn kill(cx: &Ctx, pid: i32, signo: i32) -> Result {
         0 => pids.group(cx.process().pgid()),
         -1 => {
             let me = cx.process().pid();
-            let mut all = pids.processes();
-            all.retain(|p| p.pid() > 1 && p.pid() != me);
-            all
+            pids.processes()
+                .filter(|p| p.pid() > 1 && p.pid() != me)
+                .collect()
         }
         i32::MIN => return Err(Errno::ESRCH),
         _ => pids.group(-pid),

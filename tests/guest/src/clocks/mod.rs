@@ -244,6 +244,17 @@ fn settime_rights() {
         ))
         .failed()
     );
+    // Before the clock could have begun, and when it would soon run over.
+    let at = |tv_sec| {
+        let t = timespec { tv_sec, tv_nsec: 0 };
+        sys!(clock_settime(CLOCK_REALTIME, &t))
+    };
+    say!(
+        "early {} late {} {}",
+        at(0).failed(),
+        at(9_200_000_000),
+        at(i64::MAX)
+    );
 }
 
 static COUNT: AtomicI32 = AtomicI32::new(0);
