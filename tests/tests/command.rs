@@ -457,7 +457,7 @@ fn exit_codes() {
         run_as(user, &["--env", &path], &[cmd]).run().code()
     };
     assert_eq!(with_path(User::Me, &d, "noexec"), 126);
-    fs::set_permissions(&hidden, fs::Permissions::from_mode(0)).expect("mode");
+    fs::set_permissions(&hidden, fs::Permissions::from_mode(0o000)).expect("mode");
     assert_eq!(with_path(User::Ordinary, &hidden, "ok"), 127);
     fs::set_permissions(&hidden, fs::Permissions::from_mode(0o755)).expect("mode");
     assert_eq!(code(&[""]), (127, 1));
