@@ -84,6 +84,12 @@ impl Queue {
         core::mem::take(&mut q.drop_all)
     }
 
+    /// Whether nothing waits to be carried out.
+    pub(crate) fn is_empty(&self) -> bool {
+        let q = self.changes.lock();
+        !q.drop_all && q.ops.is_empty()
+    }
+
     /// Forgets all changes.
     pub(crate) fn forget(&self) {
         let mut q = self.changes.lock();

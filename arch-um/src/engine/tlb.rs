@@ -47,6 +47,12 @@ impl Tlb {
         (e.start <= addr).then(|| (Pfn(e.pfn_at(addr)), e.prot))
     }
 
+    /// Whether nothing is mapped from `start` to `end`.
+    pub(crate) fn is_free(&self, start: u64, end: u64) -> bool {
+        let next = self.entries.get(self.find(start));
+        next.is_none_or(|e| e.start >= end)
+    }
+
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
     }

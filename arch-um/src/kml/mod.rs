@@ -3,8 +3,9 @@
 //!
 //! - [`process`]: user processes and the zygote. [`space`]: the [`hal::UserSpace`].
 //! - [`thread`]: host threads, handing a vCPU over, timers, signals.
-//! - [`run`]: running guest code. [`patch`]: rewriting its call sites.
+//! - [`run`]: running guest code. [`patch`]: rewriting its call sites, [`heat`]: what a process knows of that.
 
+mod heat;
 mod patch;
 mod process;
 mod run;

@@ -3,8 +3,8 @@
 //! A page with a site has a copy and a page of trampolines in the *text file*. Both
 //! depend on the page's contents only, so all processes use them, and what has been found out about
 //! a page stays with its frame. A page gets a new copy for each new site; trampolines are added in
-//! place. A process maps the copy over the page when calls there have trapped [`WARM`] times, the
-//! trampolines [`REACH`] above it. So no byte is ever changed where a thread may be: the host
+//! place. A process maps the copy over the page when calls there have trapped [`WARM`](super::heat) times, the
+//! trampolines [`REACH`] above it, beyond the guest's end or in [`Room`] that the guest leaves. So no byte is ever changed where a thread may be: the host
 //! exchanges the page on all CPUs before its call returns, and a thread goes on at the same address in
 //! the other page. If that is within a jump, it gets SIGILL ([`crate::x86_64::patch`]) and a *detour*.
 //!
@@ -19,22 +19,23 @@ use super::thread::Thread;
 use crate::engine::tlb::Tlb;
 use crate::lock::HostLock;
 use crate::sysvec::SysVec;
-use crate::x86_64::patch::{self, BEFORE, BEHIND, REACH, Site};
+use crate::x86_64::patch::{self, BEFORE, BEHIND, REACH, Room, Site};
 use crate::x86_64::regs::{RAX, RIP};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64};
-use hal::cpu::{current_cpu, mode};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32};
+use hal::cpu::mode;
 use hal::{PAGE_SIZE, Pfn, Prot, USER_END, UserContext};
 use host_sys::{Errno, fd, mem};
+use std::sync::Weak;
 
 /// Where the text file is mapped, for the kernel.
 const TEXT: usize = 0x6380_0000_0000;
 /// Frames of the text file.
 const FRAMES: usize = 1 << 16;
-/// Traps in a page of a process before it is exchanged there.
-const WARM: u8 = 3;
-/// Pages exchanged in one process at most: each costs three of the host's mappings.
-const PAGES: usize = 128;
+const PAGE: u64 = PAGE_SIZE as u64;
+const MASK: u64 = PAGE - 1;
+/// Rights of pages with sites.
+const CODE: Prot = Prot::READ.union(Prot::EXEC);
 /// Sites of a page at most, and calls in it that are known to be none.
 const SITES: usize = 48;
 const REFUSED: usize = 8;
@@ -106,77 +107,6 @@ pub(crate) struct Patches {
     /// Number of the page with sites of each frame, from 1; 0 = none.
     by_frame: &'static [AtomicU32],
     on: AtomicBool,
-}
-
-/// A page of a process that has been exchanged.
-#[derive(Clone, Copy)]
-struct Exchanged {
-    addr: u64,
-    /// Its number in [`Text::pages`].
-    page: u32,
-}
-
-/// How often a process's pages have trapped, and what came of it.
-pub(crate) struct Heat {
-    /// This process keeps its sites.
-    off: AtomicBool,
-    traps: [AtomicU8; 256],
-    /// Counts when trampolines make room for others.
-    pub(crate) moves: AtomicU32,
-    /// Where calls return into trampolines: see [`Heat::way_back`].
-    ways_back: [AtomicU64; 64],
-    /// Taken with the process's map locked.
-    exchanged: HostLock<SysVec<Exchanged>>,
-}
-
-impl Heat {
-    pub(crate) fn new() -> Heat {
-        Heat {
-            off: AtomicBool::new(false),
-            traps: [const { AtomicU8::new(0) }; 256],
-            moves: AtomicU32::new(0),
-            ways_back: [const { AtomicU64::new(0) }; 64],
-            exchanged: HostLock::new(SysVec::new()),
-        }
-    }
-    fn way(rip: u64) -> usize {
-        (rip ^ rip >> 6 ^ rip >> 12) as usize % 64
-    }
-    /// A call that ends at `rip` returns to `to`, among its page's trampolines. In one word, so that
-    /// vCPUs need no lock: the address and how far from its own place `to` is.
-    fn add_way_back(&self, rip: u64, to: u64) {
-        let off = to.wrapping_sub(rip + REACH).wrapping_add(PAGE_SIZE as u64);
-        self.ways_back[Self::way(rip)].store(rip << 14 | off, SeqCst);
-    }
-    /// Where in a trampoline a thread at `rip`, which is within a jump, goes on. What is not
-    /// known here is found by the signal that it gets.
-    pub(crate) fn way_back(&self, rip: u64) -> Option<u64> {
-        let w = self.ways_back[Self::way(rip)].load(Relaxed);
-        (w != 0 && w >> 14 == rip).then(|| rip + REACH + (w & 0x3fff) - PAGE_SIZE as u64)
-    }
-    /// What has been at `addr` to `end` is there no longer.
-    pub(crate) fn forget_ways(&self, addr: u64, end: u64) {
-        for w in &self.ways_back {
-            if (addr..end).contains(&(w.load(Relaxed) >> 14)) {
-                w.store(0, SeqCst);
-            }
-        }
-    }
-    /// For a process that is empty now.
-    pub(crate) fn reset(&self) {
-        self.off.store(false, Relaxed);
-        self.forget_ways(0, u64::MAX);
-        self.exchanged.lock().clear();
-        if self.traps.iter().any(|t| t.load(Relaxed) != 0) {
-            self.traps.iter().for_each(|t| t.store(0, Relaxed));
-        }
-    }
-    fn is_warm(&self, page: u64) -> bool {
-        let i = (page >> 12) as usize % self.traps.len();
-        let n = self.traps[i].load(Relaxed).saturating_add(1);
-        self.traps[i].store(n, Relaxed);
-        n >= WARM && !self.off.load(Relaxed)
-    }
 }
 
 fn frame(n: u32) -> &'static mut [u8] {
@@ -286,6 +216,14 @@ impl Patches {
         }
     }
 
+    /// Whether another process has met the site whose `syscall` is at `at` of frame `pfn`: then no more traps are waited for.
+    fn knows(&self, pfn: Pfn, at: usize) -> bool {
+        let entry = self.by_frame.get(pfn.0 as usize);
+        let page = entry.and_then(|e| e.load(Relaxed).checked_sub(1));
+        let same = |s: &Site| (s.syscall() == at).then_some(());
+        page.is_some_and(|i| self.find(i, same).is_some())
+    }
+
     /// What there is of the page in frame `pfn`, with the site whose `syscall` is at `at`. `None`: it is none.
     fn with_site(
         &self,
@@ -344,93 +282,137 @@ fn map_text(addr: u64, n: u32) -> host_sys::Result<usize> {
     unsafe { mem::mmap(addr as usize, PAGE_SIZE, rights, flags, fd, offset) }
 }
 
+/// Whether trampolines may come to `to`: beyond the guest's end, or where the guest has nothing, and no change of
+/// mappings from before, done or not. With the map locked, as for [`KmlEngine::evict`].
+fn has_room(space: &Space, map: &Tlb, to: u64) -> bool {
+    if to >= USER_END {
+        return true;
+    }
+    let start = to & !(Room::CHUNK - 1);
+    let end = start + Room::CHUNK;
+    if !map.is_free(start, end) || !space.queue.is_empty() {
+        return false;
+    }
+    let room = &space.process.heat.room;
+    if room.contains(to) {
+        return true;
+    }
+    // First noted, then asked: who maps something there after the answer finds the note.
+    if !room.replace(0, start) {
+        return false;
+    }
+    let guest = space.vacancy.lock().as_ref().and_then(Weak::upgrade);
+    let vacant = guest.is_some_and(|g| g.is_vacant(start, end));
+    if !vacant {
+        room.replace(start, 0);
+    }
+    vacant
+}
+
 impl KmlEngine {
-    /// In this process, from now on, all calls trap. Trampolines stay: another thread may be in one.
+    /// In this process: takes all trampolines away, since the guest gets something where they are.
+    pub(crate) fn evict(&self, p: &Process, map: &mut Tlb) {
+        p.drop_all(map);
+        self.settle(p);
+        p.heat.clear();
+    }
+
+    /// In this process, from now on, all calls trap.
     pub(crate) fn restore_sites(&self, space: &Space) {
         let p = space.process;
-        if p.heat.off.swap(true, Relaxed) {
-            return;
-        }
-        let mut map = p.map.lock();
-        p.heat.forget_ways(0, u64::MAX);
-        if !p.heat.exchanged.lock().is_empty() {
-            map.clear();
-            // SAFETY: only the guest's mappings are there; they come back by faults.
-            let _ = unsafe { mem::munmap(0, USER_END as usize) };
+        if p.heat.turn_off() && p.heat.has_exchanged() {
+            p.drop_all(&mut p.map.lock());
         }
     }
 
     /// A call of guest code in this process has trapped: next time it may be a jump.
     pub(crate) fn consider(&self, space: &Space, cx: &UserContext) {
-        const MASK: u64 = PAGE_SIZE as u64 - 1;
         let (at, p) = (cx.gp[RIP].wrapping_sub(2), space.process);
         let addr = at & !MASK;
-        let near = (USER_END - REACH..USER_END).contains(&addr);
-        if !near || !self.patches.on.load(Relaxed) || !p.heat.is_warm(addr) {
+        if addr >= USER_END || !self.patches.on.load(Relaxed) {
             return;
         }
-        let map = p.map.lock();
-        let code = Prot::READ | Prot::EXEC;
-        let frame_at = |a: u64| map.at(a).filter(|m| m.1 == code).map(|m| m.0);
+        let warm = p.heat.is_warm(addr);
+        let mut map = p.map.lock();
+        let frame_at = |a: u64| map.at(a).filter(|m| m.1 == CODE).map(|m| m.0);
         let Some(pfn) = frame_at(addr) else {
             return;
         };
         let around = [
-            frame_at(addr.wrapping_sub(MASK + 1)),
-            frame_at(addr + MASK + 1),
+            frame_at(addr.wrapping_sub(PAGE)),
+            frame_at(addr.wrapping_add(PAGE)),
         ];
         let at = (at & MASK) as usize;
-        let Some((page, info)) = self.patches.with_site(pfn, around, at, cx.gp[RAX]) else {
+        let worth = warm || !p.heat.is_off() && self.patches.knows(pfn, at);
+        if !worth || !has_room(space, &map, addr + REACH) {
             return;
-        };
-        let mut exchanged = p.heat.exchanged.lock();
-        let new = Exchanged { addr, page };
-        match exchanged.iter().position(|e| e.addr == addr) {
-            Some(i) => {
-                if exchanged[i].page != page {
-                    p.heat.forget_ways(addr, addr + PAGE_SIZE as u64);
-                    // Other trampolines come to where threads may be in the old ones.
-                    p.heat.moves.fetch_add(1, SeqCst);
-                    self.map_pristine(addr, pfn, code);
-                    self.settle(p);
-                }
-                exchanged[i] = new;
-            }
-            None if exchanged.len() >= PAGES => return,
-            None => exchanged.push(new),
         }
-        if map_text(addr + REACH, info.trampolines).is_ok() && map_text(addr, info.copy).is_ok() {
-            for (rip, to) in info.sites().iter().filter_map(Site::way_back) {
-                let (rip, to) = (addr + rip as u64, addr + REACH + to as u64);
-                p.heat.add_way_back(rip, to);
-            }
+        if let Some((page, info)) = self.patches.with_site(pfn, around, at, cx.gp[RAX]) {
+            self.exchange(p, &mut map, addr, pfn, page, &info);
         }
     }
 
-    fn map_pristine(&self, addr: u64, pfn: Pfn, prot: Prot) {
+    /// In this process: exchanges the page at `addr`, which is frame `pfn`, for the copy of page `page`.
+    fn exchange(&self, p: &Process, map: &mut Tlb, addr: u64, pfn: Pfn, page: u32, info: &Page) {
+        match p.heat.exchanged_at(addr) {
+            Some(old) if old.page != page => {
+                // Other trampolines come to where threads may be in the old ones.
+                p.heat.forget(addr, addr + PAGE);
+                if self.map_pristine(addr, pfn).is_err() {
+                    p.heat.turn_off();
+                    return p.drop_all(map);
+                }
+                self.settle(p);
+            }
+            None if p.heat.is_full() => return,
+            _ => {}
+        }
+        // It is noted before any thread can get into the trampolines.
+        let to = addr + REACH;
+        let mut done = map_text(to, info.trampolines);
+        if done.is_ok() {
+            p.heat.note(addr, page);
+            done = map_text(addr, info.copy);
+        }
+        if done.is_err() {
+            // The host has removed what was there, and has no room for more.
+            p.heat.turn_off();
+            return p.drop_all(map);
+        }
+        for (rip, slot) in info.sites().iter().filter_map(Site::way_back) {
+            p.heat.add_way_back(addr + rip as u64, to + slot as u64);
+        }
+    }
+
+    fn map_pristine(&self, addr: u64, pfn: Pfn) -> host_sys::Result<usize> {
         let flags = libc::MAP_SHARED | libc::MAP_FIXED;
-        let (at, prot) = (addr as usize, prot.bits() as i32);
+        let (at, prot) = (addr as usize, CODE.bits() as i32);
         // SAFETY: what the guest has there.
-        let _ = unsafe { mem::mmap(at, PAGE_SIZE, prot, flags, self.mem_fd, pfn.file_offset()) };
+        unsafe { mem::mmap(at, PAGE_SIZE, prot, flags, self.mem_fd, pfn.file_offset()) }
     }
 
     /// Waits until every thread of process `p` that runs guest code has been met outside
-    /// of all trampolines.
+    /// of all trampolines, or has left guest code with its registers translated. The caller
+    /// has seen to it that nobody gets into those in question again.
+    ///
+    /// With the process's map locked. The wait ends: while a vCPU's mode is USER, its thread is in
+    /// guest code, or in straight code of the kernel on the way there or back, which takes no lock but the
+    /// list's, a short one that the caller does not hold. Kicks are never blocked in guest code: the
+    /// first one that finds the thread in guest code or on the last part of the way there is counted in `met`, or
+    /// takes it out of a trampoline, and the mode changes. A thread that comes and goes between
+    /// two looks has another number of runs. In mode KERNEL a thread may well wait for the caller's lock.
     fn settle(&self, p: &Process) {
-        let me = current_cpu().id;
         for v in self.vcpus {
-            let Some(b) = v.cpu_block().filter(|b| b.id != me) else {
-                continue;
-            };
+            let Some(cpu) = v.cpu_block() else { continue };
             let here = |t: &&Thread| t.process().is_some_and(|q| core::ptr::eq(p, q));
             let Some(t) = v.try_current().filter(here) else {
                 continue;
             };
             let Some(block) = t.block() else { continue };
-            let met = block.met.load(SeqCst);
-            while b.mode.load(SeqCst) == mode::USER
+            let (met, runs) = (block.met.load(SeqCst), t.runs());
+            while cpu.mode.load(SeqCst) == mode::USER
                 && block.met.load(SeqCst) == met
-                && v.try_current().is_some_and(|now| core::ptr::eq(now, t))
+                && t.runs() == runs
             {
                 t.kick();
                 host_sys::time::sleep_ns(20_000);
@@ -438,35 +420,30 @@ impl KmlEngine {
         }
     }
 
-    /// What the process has exchanged that includes `addr`: number in the text file's list.
-    fn exchanged_at(&self, p: &Process, _map: &Tlb, addr: u64) -> Option<u32> {
-        let addr = addr & !(PAGE_SIZE as u64 - 1);
-        let exchanged = p.heat.exchanged.lock();
-        exchanged.iter().find(|e| e.addr == addr).map(|e| e.page)
-    }
-
     /// If the registers are those within a trampoline: sets rip to the instruction of the guest's. Returns where it was.
+    /// Still in user mode, for [`KmlEngine::settle`].
     pub(crate) fn leave_trampoline(&self, space: &Space, cx: &mut UserContext) -> Option<u64> {
-        let (rip, p) = (cx.gp[RIP], space.process);
-        if !patch::is_trampoline(rip) {
+        let rip = cx.gp[RIP];
+        if !space.process.heat.room.contains(rip) {
             return None;
         }
-        let at = (rip % PAGE_SIZE as u64) as usize;
-        let addr = rip - at as u64 - REACH;
-        let page = self.exchanged_at(p, &p.map.lock(), addr)?;
+        let addr = (rip & !MASK) - REACH;
+        let page = space.process.heat.exchanged_at(addr)?.page;
+        let at = (rip & MASK) as usize;
         let to = self.patches.find(page, |s| s.outside(at))?;
         cx.gp[RIP] = addr + to as u64;
         Some(rip)
     }
 
     /// Where to go on for a thread that has met an invalid instruction at `rip`, if that is
-    /// in a jump: the same instruction in the trampoline.
-    pub(crate) fn detour(&self, space: &Space, rip: u64) -> Option<u64> {
-        let p = space.process;
-        let at = (rip % PAGE_SIZE as u64) as usize;
-        let addr = rip - at as u64;
-        let page = self.exchanged_at(p, &p.map.lock(), addr)?;
+    /// in a jump: the same instruction in the trampoline. Holds as long as [`moves`](super::heat::Heat::moves) is what is returned, too.
+    pub(crate) fn detour(&self, space: &Space, rip: u64) -> Option<(u64, u32)> {
+        let (addr, heat) = (rip & !MASK, &space.process.heat);
+        let _map = space.process.map.lock();
+        let moves = heat.moves.load(SeqCst);
+        let page = heat.exchanged_at(addr).filter(|e| e.live)?.page;
+        let at = (rip & MASK) as usize;
         let to = self.patches.find(page, |s| s.inside(at))?;
-        Some(addr + REACH + to as u64)
+        Some((addr + REACH + to as u64, moves))
     }
 }

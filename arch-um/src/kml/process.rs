@@ -5,13 +5,14 @@
 //! first thread is the process's *manager*: it makes threads, and changes mappings
 //! for those who are in other processes.
 
-use super::patch::Heat;
+use super::heat::Heat;
 use super::space::Space;
 use super::thread::{self, Thread};
 use super::{Death, KmlEngine};
 use crate::engine::tlb::Tlb;
 use crate::lock::HostLock;
 use crate::sysvec::{SysVec, leak, leak_slice};
+use crate::x86_64::patch::REACH;
 use crate::x86_64::{filter, kml};
 use crate::{Error, zygote};
 use abi::Errno;
@@ -407,18 +408,20 @@ impl Process {
     /// In this process: removes all mappings of the guest.
     pub(crate) fn wipe_here(&self) {
         let mut map = self.map.lock();
-        self.heat.reset();
-        if map.len() > 0 {
-            map.clear();
-            unmap_all();
+        if map.len() > 0 || self.heat.has_exchanged() {
+            self.drop_all(&mut map);
         }
+        self.heat.reset();
     }
-}
 
-/// Removes all mappings of the guest from this process.
-pub(crate) fn unmap_all() {
-    // SAFETY: only the guest's mappings are there.
-    let _ = unsafe { mem::munmap(0, (USER_END + crate::x86_64::patch::REACH) as usize) };
+    /// In this process: removes all mappings of the guest, and all trampolines. A thread in one of these
+    /// gets a fault and goes on in the page that it belongs to; faults bring the pages back.
+    pub(crate) fn drop_all(&self, map: &mut Tlb) {
+        map.clear();
+        self.heat.forget(0, u64::MAX);
+        // SAFETY: only the guest's mappings are there.
+        let _ = unsafe { mem::munmap(0, (USER_END + REACH) as usize) };
+    }
 }
 
 /// What one vCPU is embodied by.

@@ -76,16 +76,20 @@ impl KmlEngine {
             if way != exit::CALL {
                 cx.gp[EFLAGS] = clean_flags(cx.gp[EFLAGS]);
             }
-            let way_back = || heat.way_back(cx.gp[RIP]).filter(|_| !again);
+            let moves = heat.moves.load(SeqCst);
             let to = match detour.take() {
-                Some((to, moves)) if heat.moves.load(SeqCst) == moves => Some(to),
-                _ => way_back(),
+                Some((to, then)) if then == moves => Some(to),
+                _ => heat.way_back(cx.gp[RIP]).filter(|_| !again),
             };
             let to = to.unwrap_or(cx.gp[RIP]);
             again = true;
             // SAFETY: on the thread of block `b`, in the space's process; the
             // vector state has been loaded.
             let cause = unsafe { kml::enter(b, cx, way, to) };
+            let was = match cause {
+                cause::CALL => None,
+                _ => self.leave_trampoline(space, cx),
+            };
             // Who still sees USER kicks a thread that looks at the pending word anyway.
             cpu.mode.store(mode::KERNEL, Release);
             if way == exit::FRAME {
@@ -96,20 +100,19 @@ impl KmlEngine {
                 return Trap::Syscall;
             }
             let mut sig = b.sig;
-            let was = self.leave_trampoline(space, cx);
             if cause == cause::SIGNAL {
                 if was.is_some_and(|w| sig.addr == w) {
                     if sig.is_fetch() {
-                        // The trampolines are gone; the page that they belong to is still there.
-                        heat.forget_ways(0, u64::MAX);
+                        // The trampolines are gone; the page that they belong to comes back by a fault.
+                        space.process.drop_all(&mut space.process.map.lock());
                         continue;
                     }
                     sig.addr = cx.gp[RIP];
                 }
                 if sig.is_invalid_instruction() {
-                    let moves = heat.moves.load(SeqCst);
-                    detour = self.detour(space, cx.gp[RIP]).map(|to| (to, moves));
-                    if detour.is_some() {
+                    detour = self.detour(space, cx.gp[RIP]);
+                    // It may have been in a page that has gone since.
+                    if detour.is_some() || heat.moves.load(SeqCst) != moves {
                         continue;
                     }
                 }

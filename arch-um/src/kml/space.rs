@@ -1,7 +1,8 @@
 //! [`hal::UserSpace`] of the engine `kml`: one guest address space and its user process.
 
 use super::KmlEngine;
-use super::process::{Process, unmap_all};
+use super::process::Process;
+use crate::lock::HostLock;
 use crate::queue::{Queue, When};
 use crate::sysvec::SysVec;
 use crate::x86_64::kml;
@@ -9,14 +10,17 @@ use core::any::Any;
 use core::sync::atomic::Ordering::{Release, SeqCst};
 use hal::cpu::{self, mode};
 use hal::engine::Direct;
-use hal::{MapOp, UserSpace};
+use hal::{MapOp, UserSpace, Vacancy};
 use host_sys::mem;
+use std::sync::Weak;
 
 /// A guest address space. Lock order: a process's map lock, then the queue's.
 pub(crate) struct Space {
     engine: &'static KmlEngine,
     pub(crate) queue: Queue,
     pub(crate) process: &'static Process,
+    /// Tells where trampolines may be.
+    pub(crate) vacancy: HostLock<Option<Weak<dyn Vacancy>>>,
 }
 
 impl Space {
@@ -25,6 +29,7 @@ impl Space {
             engine,
             queue: Queue::new(),
             process,
+            vacancy: HostLock::new(None),
         }
     }
 
@@ -36,9 +41,10 @@ impl Space {
             .is_some_and(|p| core::ptr::eq(p, self.process))
     }
 
-    /// Lets `copy` access guest memory as the guest would, if its mappings are here and up to date.
-    fn as_guest(&self, copy: impl FnOnce() -> bool) -> Direct {
-        if !self.is_here() {
+    /// Lets `copy` access guest memory as the guest would, if its mappings are here, up to date, and the guest's.
+    fn as_guest(&self, addr: u64, len: usize, copy: impl FnOnce() -> bool) -> Direct {
+        let end = addr.saturating_add(len as u64);
+        if !self.is_here() || self.process.heat.room.overlaps(addr, end) {
             return Direct::Elsewhere;
         }
         // As in `run_guest`: who takes a page away from now on changes the mappings, and waits for
@@ -76,9 +82,10 @@ impl Space {
         let drop_all = self.queue.take(&mut ops);
         let mut failed = false;
         if drop_all {
-            p.heat.forget_ways(0, u64::MAX);
-            map.clear();
-            unmap_all();
+            p.drop_all(&mut map);
+        }
+        if p.heat.evict.swap(false, SeqCst) {
+            self.engine.evict(p, &mut map);
         }
         for op in ops.iter() {
             match *op {
@@ -92,7 +99,7 @@ impl Space {
                     if !map.map(addr, addr + len, pfn, prot) {
                         continue;
                     }
-                    p.heat.forget_ways(addr, addr + len);
+                    p.heat.forget(addr, addr + len);
                     let populate = if populate { libc::MAP_POPULATE } else { 0 };
                     let flags = libc::MAP_SHARED | libc::MAP_FIXED | populate;
                     let (fd, offset) = (self.engine.mem_fd, pfn.file_offset());
@@ -111,7 +118,7 @@ impl Space {
                 }
                 MapOp::Unmap { addr, len } => {
                     if map.unmap(addr, addr + len) {
-                        p.heat.forget_ways(addr, addr + len);
+                        p.heat.forget(addr, addr + len);
                         // SAFETY: as above.
                         failed |= unsafe { mem::munmap(addr as usize, len as usize) }.is_err();
                     }
@@ -127,9 +134,7 @@ impl Space {
             }
             if failed || map.len() > self.engine.map_limit {
                 failed = false;
-                p.heat.forget_ways(0, u64::MAX);
-                map.clear();
-                unmap_all();
+                p.drop_all(&mut map);
             }
         }
         self.queue.busy.store(false, SeqCst);
@@ -174,17 +179,33 @@ impl UserSpace for Space {
     fn copy_in(&self, addr: u64, buf: &mut [u8]) -> Direct {
         let to = buf.as_mut_ptr().expose_provenance();
         // SAFETY: the buffer is the caller's; guest memory is what is below USER_END.
-        self.as_guest(|| unsafe { kml::copy(to, addr as usize, buf.len()) })
+        self.as_guest(addr, buf.len(), || unsafe {
+            kml::copy(to, addr as usize, buf.len())
+        })
     }
 
     fn copy_out(&self, addr: u64, buf: &[u8]) -> Direct {
         let from = buf.as_ptr().expose_provenance();
         // SAFETY: as above.
-        self.as_guest(|| unsafe { kml::copy(addr as usize, from, buf.len()) })
+        self.as_guest(addr, buf.len(), || unsafe {
+            kml::copy(addr as usize, from, buf.len())
+        })
     }
 
     fn alive(&self) -> bool {
         !self.process.dead.load(SeqCst)
+    }
+
+    fn set_vacancy(&self, of: Weak<dyn Vacancy>) {
+        *self.vacancy.lock() = Some(of);
+    }
+
+    fn claim(&self, start: u64, end: u64) {
+        let heat = &self.process.heat;
+        if heat.room.overlaps(start, end) {
+            heat.evict.store(true, SeqCst);
+            self.apply();
+        }
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -3,14 +3,18 @@
 use super::process::Process;
 use super::{KmlEngine, PANIC_STATUS};
 use crate::x86_64::kml::{self, ALT_STACK, BLOCK_SIZE, Block};
+use crate::x86_64::patch::Room;
 use crate::zygote::{GUEST_MASK, HANDLED};
 use core::alloc::Layout;
-use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64};
 use hal::cpu::{CpuBlock, IRQ_TIMER, mode};
 use host_sys::signal::{self, Action, SA_RESTORER, bit};
 use host_sys::task::{self, CpuSet};
 use host_sys::{arena, fd, time};
+
+/// Of threads that run no guest code.
+static NO_ROOM: Room = Room::new();
 
 /// One host thread that can embody a vCPU.
 pub(crate) struct Thread {
@@ -63,8 +67,13 @@ impl Thread {
     /// Counts a run of guest code. On this thread only.
     pub(crate) fn count_run(&self) -> u32 {
         let n = self.runs.load(Relaxed);
-        self.runs.store(n.wrapping_add(1), Relaxed);
+        self.runs.store(n.wrapping_add(1), Release);
         n
+    }
+
+    /// How often guest code was run, for other threads.
+    pub(crate) fn runs(&self) -> u32 {
+        self.runs.load(Acquire)
     }
 
     /// Whether it has been set up.
@@ -90,11 +99,12 @@ impl Thread {
         if p.is_null() {
             return None;
         }
+        let room = self.process().map_or(&NO_ROOM, |p| &p.heat.room);
         let owner = core::ptr::from_ref(self).cast();
         // SAFETY: a fresh block of memory that is never given back.
         let b = unsafe {
             p.write_bytes(0, BLOCK_SIZE);
-            Block::make(p.expose_provenance(), cpu, on_alarm, on_fault, owner)
+            Block::make(p.expose_provenance(), cpu, on_alarm, on_fault, room, owner)
         };
         self.block.store(core::ptr::from_ref(b).cast_mut(), SeqCst);
         Some(b)

@@ -16,7 +16,7 @@
 //!   at the pending bits before it enters guest code again. A trampoline is guest code.
 
 use super::frame;
-use super::patch::{self, REACH};
+use super::patch::{self, REACH, Room};
 use super::regs::*;
 use core::arch::{asm, global_asm};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -91,7 +91,7 @@ pub(crate) struct Block {
     xmm: [u8; 256],
     /// The trap, if [`enter`] returned [`cause::SIGNAL`].
     pub(crate) sig: Sig,
-    /// Counts when a signal has found this thread at none of a trampoline's instructions, or taken it from there.
+    /// Counts when a signal has found this thread in guest code outside of all trampolines, or on the way there.
     pub(crate) met: AtomicU32,
     /// The guest single-steps and was met on its way into the kernel.
     pub(crate) stepped: AtomicBool,
@@ -108,6 +108,8 @@ pub(crate) struct Block {
     pub(crate) on_alarm: fn(&'static Block),
     /// Called for a fault of kernel code, in signal context. Does not return.
     pub(crate) on_fault: fn(&'static Block, i32, u64, u64, u64) -> !,
+    /// Where trampolines are in the thread's process.
+    pub(crate) room: &'static Room,
     /// The engine's own.
     pub(crate) owner: *const (),
 }
@@ -127,6 +129,7 @@ impl Block {
         cpu: &'static CpuBlock,
         on_alarm: fn(&'static Block),
         on_fault: fn(&'static Block, i32, u64, u64, u64) -> !,
+        room: &'static Room,
         owner: *const (),
     ) -> &'static Block {
         let p: *mut Block = core::ptr::with_exposed_provenance_mut(at);
@@ -150,6 +153,7 @@ impl Block {
                 cpu,
                 on_alarm,
                 on_fault,
+                room,
                 owner,
             });
             &*p
@@ -600,11 +604,12 @@ pub(crate) extern "C" fn on_signal(
     if signo == libc::SIGURG || signo == libc::SIGALRM {
         if rip < USER_END + REACH {
             // A trampoline is left at once: whoever waits for that counts on it.
-            if b.cpu.pending.load(SeqCst) != 0 || patch::is_trampoline(rip) {
+            if b.cpu.pending.load(SeqCst) != 0 || b.room.contains(rip) {
                 take_over(b, regs, gp);
                 redirect_to(b, regs, &raw const lodger_kml_resume, cause::INTERRUPT);
+            } else {
+                b.met.fetch_add(1, SeqCst);
             }
-            b.met.fetch_add(1, SeqCst);
         } else if (begin..end).contains(&rip) {
             if gs_base() != b.this {
                 set_gs_base(b.this);
@@ -640,7 +645,7 @@ pub(crate) extern "C" fn on_signal(
         redirect_to(b, regs, &raw const lodger_kml_resume, cause::CALL);
         return;
     }
-    if signo == libc::SIGTRAP && (!in_guest || patch::is_trampoline(rip)) {
+    if signo == libc::SIGTRAP && (!in_guest || b.room.contains(rip)) {
         // Single steps on the way into the kernel or out of it.
         regs[libc::REG_EFL as usize] &= !(FLAG_TF as i64);
         b.stepped.store(true, Relaxed);

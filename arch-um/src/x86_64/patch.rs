@@ -14,6 +14,7 @@
 //! the jump has a byte at every such place that no instruction starts with: that gives
 //! SIGILL, and the engine goes on at the same instruction in the trampoline.
 
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use hal::{PAGE_SIZE, USER_END};
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Register};
 
@@ -35,9 +36,43 @@ const SPAN: usize = 24;
 pub(crate) const BEFORE: usize = FROM;
 pub(crate) const BEHIND: usize = 16;
 
-/// Whether `ip` is in a trampoline beyond the guest's end.
-pub(crate) fn is_trampoline(ip: u64) -> bool {
-    (USER_END..USER_END + REACH).contains(&ip)
+/// Where a process's trampolines are: beyond the guest's end, and in chunks below it that the guest has nothing in.
+pub(crate) struct Room {
+    /// Starts of chunks, up to the first 0.
+    chunks: [AtomicU64; 16],
+}
+
+impl Room {
+    /// Bytes of a chunk, and its alignment.
+    pub(crate) const CHUNK: u64 = 2 << 20;
+
+    pub(crate) const fn new() -> Room {
+        Room {
+            chunks: [const { AtomicU64::new(0) }; 16],
+        }
+    }
+    /// Whether `ip` is where trampolines are. Also in signal context.
+    pub(crate) fn contains(&self, ip: u64) -> bool {
+        let chunk = ip & !(Room::CHUNK - 1);
+        (USER_END..USER_END + REACH).contains(&ip) || self.used().any(|c| c == chunk)
+    }
+    fn used(&self) -> impl Iterator<Item = u64> {
+        let starts = self.chunks.iter().map(|c| c.load(SeqCst));
+        starts.take_while(|c| *c != 0)
+    }
+    /// Whether any chunk overlaps `start..end`.
+    pub(crate) fn overlaps(&self, start: u64, end: u64) -> bool {
+        self.used().any(|c| c < end && start < c + Room::CHUNK)
+    }
+    /// Puts `new` for the first chunk that is `old`. Returns whether there was one. With the process's
+    /// map locked; only what was added last is removed, so there are no gaps.
+    pub(crate) fn replace(&self, old: u64, new: u64) -> bool {
+        let change = |c: &AtomicU64| c.compare_exchange(old, new, SeqCst, SeqCst).is_ok();
+        self.chunks.iter().any(change)
+    }
+    pub(crate) fn clear(&self) {
+        self.chunks.iter().for_each(|c| c.store(0, SeqCst));
+    }
 }
 
 /// Whether the code at `ip` leaves a trampoline.

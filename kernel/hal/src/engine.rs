@@ -4,7 +4,7 @@ use crate::arch::UserContext;
 use crate::cpu::{CpuBlock, CpuId};
 use crate::mem::Pfn;
 use abi::Errno;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 
 bitflags::bitflags! {
     /// Access rights of a mapping; same bits as `PROT_*` of mmap(2).
@@ -99,6 +99,13 @@ pub enum Direct {
     Elsewhere,
 }
 
+/// What a guest address space has no mappings for.
+pub trait Vacancy: Send + Sync {
+    /// Whether the guest has nothing from `start` to `end`. Never sleeps; says no when it cannot tell. What it has there
+    /// later is told by [`UserSpace::claim`].
+    fn is_vacant(&self, start: u64, end: u64) -> bool;
+}
+
 /// The host's side of one guest address space: a software TLB.
 ///
 /// The kernel's page tables are the truth. The engine may drop any mapping at
@@ -136,6 +143,11 @@ pub trait UserSpace: Send + Sync {
     }
     /// Whether the user process still lives. If not, runs give [`Trap::Lost`].
     fn alive(&self) -> bool;
+    /// Whom the engine asks for room for things of its own. Once, before the first run.
+    fn set_vacancy(&self, _of: Weak<dyn Vacancy>) {}
+    /// The guest has a mapping from `start` to `end` from now on: when it returns, nothing of the engine's own
+    /// is there. Called with the lock held that [`Vacancy::is_vacant`] tries; no spin lock.
+    fn claim(&self, _start: u64, _end: u64) {}
     /// For the engine itself.
     fn as_any(&self) -> &dyn core::any::Any;
 }

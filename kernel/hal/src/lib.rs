@@ -23,7 +23,7 @@ pub mod platform;
 
 pub use arch::{Arch, UserContext};
 pub use cpu::CpuId;
-pub use engine::{Engine, MapOp, Prot, Trap, UserSpace};
+pub use engine::{Engine, MapOp, Prot, Trap, UserSpace, Vacancy};
 pub use mem::Pfn;
 pub use platform::Platform;
 

@@ -41,7 +41,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
-use hal::{Engine, PAGE_SIZE, Prot, USER_END, UserSpace};
+use hal::{Engine, PAGE_SIZE, Prot, USER_END, UserSpace, Vacancy};
 use ops::{Ops, When};
 use pt::{Owner, PageTable, Step};
 use sync::{RwLock, SpinLock, level};
@@ -240,6 +240,13 @@ impl Drop for MmUser {
     }
 }
 
+impl Vacancy for Mm {
+    fn is_vacant(&self, start: u64, end: u64) -> bool {
+        let vmas = self.vmas.try_read();
+        vmas.is_some_and(|v| v.is_free(start, end))
+    }
+}
+
 impl Mm {
     /// Whether more than one task runs in it. Only such a task can make it so.
     pub fn is_shared(&self) -> bool {
@@ -248,11 +255,11 @@ impl Mm {
     /// An empty space.
     pub fn new(engine: &'static dyn Engine) -> Result<Arc<Mm>> {
         let space = engine.new_space()?;
-        Ok(Arc::new_cyclic(|me| Mm {
+        let mm = Arc::new_cyclic(|me: &Weak<Mm>| Mm {
             me: me.clone(),
             engine,
+            vmas: RwLock::new(VmaSet::new(space.clone())),
             space,
-            vmas: RwLock::new(VmaSet::new()),
             pt: SpinLock::new(PageTable::new()),
             exe: SpinLock::new(None),
             rss: [const { AtomicI64::new(0) }; 4],
@@ -263,7 +270,9 @@ impl Mm {
             victim: AtomicBool::new(false),
             users: AtomicU32::new(0),
             membarrier: AtomicU32::new(0),
-        }))
+        });
+        mm.space.set_vacancy(mm.me.clone());
+        Ok(mm)
     }
     /// Gives everything back (exit, exec). Later calls find an empty space. Idempotent; also done on drop.
     pub fn release(&self) {

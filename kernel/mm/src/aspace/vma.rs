@@ -8,7 +8,7 @@ use alloc::collections::{BTreeMap, LinkedList};
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use hal::{PAGE_SHIFT, PAGE_SIZE, Pfn, Prot, USER_END};
+use hal::{PAGE_SHIFT, PAGE_SIZE, Pfn, Prot, USER_END, UserSpace};
 
 /// Most VMAs of a space, as Linux's vm.max_map_count.
 pub(super) const MAX_VMAS: usize = 65530;
@@ -184,6 +184,8 @@ impl Vma {
 /// All VMAs of a space and what goes with them.
 pub(super) struct VmaSet {
     map: BTreeMap<u64, Vma>,
+    /// Hears of every range that gets a mapping.
+    space: Arc<dyn UserSpace>,
     /// Pages mapped in all, private and writable, locked.
     pub(super) total: u64,
     pub(super) data: u64,
@@ -199,9 +201,10 @@ pub(super) struct VmaSet {
 }
 
 impl VmaSet {
-    pub(super) fn new() -> VmaSet {
+    pub(super) fn new(space: Arc<dyn UserSpace>) -> VmaSet {
         VmaSet {
             map: BTreeMap::new(),
+            space,
             total: 0,
             data: 0,
             locked: 0,
@@ -278,6 +281,7 @@ impl VmaSet {
     /// Adds a VMA in a free range, merging it with its neighbours.
     pub(super) fn insert(&mut self, v: Vma) -> Gone {
         self.account(&v, true);
+        self.space.claim(v.start, v.end);
         let mut gone = Gone::default();
         let start = v.start;
         self.map.insert(start, v);
@@ -389,6 +393,7 @@ impl VmaSet {
             self.account(&v, false);
             v.start = new;
             self.account(&v, true);
+            self.space.claim(new, old);
             self.map.insert(new, v);
         }
     }

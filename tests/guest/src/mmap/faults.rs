@@ -435,3 +435,46 @@ pub fn populate_and_big() {
         (0..n * PAGE).step_by(64).all(|i| peek(r, i) == 0)
     );
 }
+
+/// Code far from all else that makes system calls, while mappings come and go where an engine that
+/// rewrites it keeps things of its own: 0x60061000 above.
+pub fn far_code() {
+    const CODE: usize = 0x1_2340_0000;
+    const NEAR: usize = CODE + 0x6006_1000 - 4 * PAGE;
+    let fixed = ANON | MAP_FIXED_NOREPLACE;
+    let code = map(CODE, 4 * PAGE, RW, fixed, -1, 0).v() as *mut u8;
+    (0..4 * PAGE).for_each(|i| poke(code, i, 0x90));
+    // mov eax, 110 (getppid); syscall; ret
+    let bytes = [0xb8, 110, 0, 0, 0, 0x0f, 0x05, 0xc3];
+    (0..8).for_each(|i| poke(code, 512 + i, bytes[i]));
+    say!("executable {}", prot(code, 4, PROT_READ | PROT_EXEC));
+    // SAFETY: the code above, which changes rax, rcx and r11 only.
+    let call: extern "C" fn() -> i32 = unsafe { std::mem::transmute(CODE + 512) };
+    let parent = unsafe { getppid() };
+    let wrong = |n| (0..n).filter(|_| call() != parent).count();
+    say!("first {}", wrong(1000));
+    let stop = AtomicU32::new(0);
+    std::thread::scope(|s| {
+        let other = s.spawn(|| {
+            let mut n = 0;
+            while stop.load(SeqCst) == 0 {
+                n += wrong(100);
+            }
+            n
+        });
+        let (mut bad, mut n) = (0, 0);
+        for i in 0..100 {
+            n += wrong(100);
+            let p = map(NEAR, 16 * PAGE, RW, fixed, -1, 0).v() as *mut u8;
+            bad += (0..16 * PAGE).filter(|&at| peek(p, at) != 0).count();
+            (0..16 * PAGE).for_each(|at| poke(p, at, i));
+            n += wrong(100);
+            bad += (0..16 * PAGE).filter(|&at| peek(p, at) != i).count();
+            bad += usize::from(sys!(munmap(p.cast(), 16 * PAGE)).failed());
+        }
+        stop.store(1, SeqCst);
+        say!("wrong calls {n} {} bytes {bad}", other.join().unwrap());
+    });
+    say!("last {}", wrong(1000));
+    say!("nothing there {}", touch_write(NEAR as *mut u8));
+}

@@ -104,6 +104,7 @@ tests![
     sigbus_code,
     fault_in_syscall,
     exec_code,
+    far_code,
     prot_none_guard,
     recover_by_handler,
     process_vm_calls,
