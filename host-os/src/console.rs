@@ -152,7 +152,8 @@ impl HostConsole {
     }
 
     /// Whether this process may set and read the terminal: it is in the
-    /// foreground, or the terminal does not control it (no job control).
+    /// foreground, or the terminal does not control it (no job control). The
+    /// kernel process asks for the machine; its user processes always may.
     fn in_foreground(&self) -> bool {
         match tty::foreground(self.fd) {
             Ok(pgrp) => pgrp == tty::process_group(),
@@ -376,7 +377,11 @@ impl Console for HostConsole {
 
     fn claim_input(&self) {
         if !self.wanted.swap(true, Ordering::Relaxed) {
-            self.try_claim();
+            // Reports that there is room for output, and so wakes the thread that
+            // claims: whether that is allowed, only the kernel process can tell.
+            // The lock: it may be claiming already, and look for input from then on.
+            let _guard = self.claim.lock();
+            self.watch();
         }
     }
 }

@@ -147,7 +147,9 @@ impl KmlEngine {
         prepare_process(parent)?;
         // SAFETY: plain numbers, about this process only.
         unsafe { task::prctl(libc::PR_SET_NO_NEW_PRIVS, 1)? };
-        misc::new_group()?;
+        // Leads the process group of all, as in the other engine. Without a controlling
+        // terminal: the host takes calls on the kernel process's from here at any time.
+        misc::setsid()?;
         let rw = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
         let len = (self.options.frames as usize) << hal::PAGE_SHIFT;
