@@ -1,6 +1,7 @@
 //! Batches of guest tests, on the host or in a machine.
 
 use crate::build::{Link, guest, memory_scratch};
+use crate::engine::Engine;
 use crate::machine::Run;
 use std::collections::HashMap;
 
@@ -15,6 +16,8 @@ pub struct Form {
     pub cpus: u32,
     /// Microseconds between clock interrupts; 0 = as they are due.
     pub tick_us: u32,
+    /// Engine of the machine; `Seccomp` on the host.
+    pub engine: Engine,
 }
 
 impl Form {
@@ -23,6 +26,7 @@ impl Form {
         Form {
             cpus: 0,
             tick_us: 0,
+            engine: Engine::Seccomp,
             ..self
         }
     }
@@ -51,7 +55,8 @@ fn options(form: Form) -> Run {
         Run::command(guest(form.link)).env("GUEST_TMP", memory_scratch())
     } else {
         let cpus = form.cpus.to_string();
-        let mut o = vec!["--cpus".to_string(), cpus];
+        let engine = form.engine.name().to_string();
+        let mut o = vec!["--cpus".to_string(), cpus, "--engine".into(), engine];
         if form.tick_us > 0 {
             o.extend(["--tick-us".to_string(), form.tick_us.to_string()]);
         }

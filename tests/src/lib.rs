@@ -2,6 +2,7 @@
 //! limit, comparing with the host, the lists of known failures, a terminal driver.
 //!
 //! - [`build`]: the `lodger` binary and the guest programs, built by a nested cargo.
+//! - [`engine`]: which engine runs the machines.
 //! - [`machine`]: one run of a command in its own session, with everything it started.
 //! - [`procs`]: which processes belong to such a run, read from `/proc`.
 //! - [`guest`]: batches of guest tests, on the host or in a machine.
@@ -14,6 +15,7 @@
 //! The long forms of the tests run when `LODGER_LONG` is set; `LODGER_BIN` names another binary to test.
 
 pub mod build;
+pub mod engine;
 pub mod guest;
 pub mod host;
 pub mod known;

@@ -1,5 +1,6 @@
 //! One run of a command, usually `lodger run`, under a time limit.
 
+use crate::engine::{self, Engine};
 use crate::procs::{self, Tree};
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -106,6 +107,7 @@ impl Run {
     pub fn command<S: AsRef<OsStr>>(program: S) -> Run {
         let mut command = Command::new(program);
         command.env_remove("LD_PRELOAD").env("LC_ALL", "C");
+        command.env(engine::VARIABLE, Engine::current().name());
         Run {
             command,
             stdin: vec![],

@@ -111,12 +111,14 @@ impl Pty {
         self.master = null();
     }
 
-    /// Waits for `what` in the output and returns all up to and with it.
+    /// Waits for `what` in the output and returns all up to and with it. Notes the
+    /// processes there are: those with sessions of their own are not found later.
     pub fn expect(&mut self, what: &str, secs: u64) -> Result<String, String> {
         let end = Instant::now() + Duration::from_secs(secs);
         loop {
             if let Some(at) = self.unread.find(what) {
                 let rest = self.unread.split_off(at + what.len());
+                self.tree.look();
                 return Ok(std::mem::replace(&mut self.unread, rest));
             }
             if Instant::now() > end || !self.pull(100) {

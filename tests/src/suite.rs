@@ -1,6 +1,7 @@
 //! What the suites with a `main` of their own share: a list of tests, judged by
 //! the suite's list of known failures.
 
+use crate::engine::Engine;
 use crate::known::Known;
 use crate::{build, procs};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -33,15 +34,32 @@ impl Suite {
         self
     }
 
-    /// A test of a machine: may be a known failure.
+    /// A test of a machine, under each engine as `ENGINE/NAME`: may be a known failure.
     pub fn add<E: Into<Failed>>(
         &mut self,
         name: impl Into<String>,
+        test: impl FnOnce() -> Result<(), E> + Clone + Send + 'static,
+    ) {
+        let name = name.into();
+        for engine in Engine::all() {
+            self.add_under(engine, &name, test.clone());
+        }
+    }
+    /// The same under one engine, nothing if that is not under test.
+    pub fn add_under<E: Into<Failed>>(
+        &mut self,
+        engine: Engine,
+        name: &str,
         test: impl FnOnce() -> Result<(), E> + Send + 'static,
     ) {
-        let (name, known) = (name.into(), self.known.clone());
+        if !Engine::all().contains(&engine) {
+            return;
+        }
+        let name = format!("{}/{name}", engine.name());
+        let known = self.known.clone();
         let off = known.off().is_some();
         let trial = Trial::test(name.clone(), move || {
+            engine.select();
             let text = |e: E| e.into().message().unwrap_or("failed").to_string();
             known.judge(&name, test().map_err(text))?;
             Ok(())

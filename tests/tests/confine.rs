@@ -7,6 +7,7 @@
 
 use libtest_mimic::Failed;
 use lodger_tests::build::scratch;
+use lodger_tests::engine::Engine;
 use lodger_tests::machine::{Run, User};
 use lodger_tests::suite::Suite;
 use std::os::unix::process::CommandExt;
@@ -349,17 +350,17 @@ fn threads(user: User, options: &[&str]) -> Result<Vec<(bool, String)>, Failed> 
 }
 
 /// All threads of all processes of a machine have given up what they are to give up.
-fn all_threads(user: User, engine: &str) -> Result<(), Failed> {
+fn all_threads(user: User) -> Result<(), Failed> {
     // CAP_DAC_READ_SEARCH or CAP_DAC_OVERRIDE, and CAP_FOWNER.
     let few = 0b1110;
-    let found = threads(user, &["--engine", engine])?;
+    let found = threads(user, &[])?;
     check(found.len() > 8, || format!("{} threads", found.len()))?;
     check(found.iter().filter(|t| t.0).count() >= 4, || {
         "no kernel".into()
     })?;
     for (kernel, s) in &found {
         // In the engine `kml` the kernel reads files in user processes, too.
-        let shares = engine == "kml" && !kernel;
+        let shares = Engine::current() == Engine::Kml && !kernel;
         let caps = if *kernel || shares { few } else { 0 };
         for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
             check(field(s, set) & !caps == 0, || format!("{set}\n{s}"))?;
@@ -464,15 +465,14 @@ fn main() {
     let mut suite = Suite::new("confine");
     for &user in User::all() {
         let of = |name: &str| format!("{}/{name}", user.name());
-        for (name, attack) in FATAL {
-            suite.add(of(name), move || fatal(user, attack));
+        for (i, (name, attack)) in FATAL.iter().enumerate() {
+            for engine in Engine::all_or_turn(i) {
+                suite.add_under(engine, &of(name), move || fatal(user, attack));
+            }
         }
         suite.add(of("signals"), move || signals(user));
         suite.add(of("files"), move || files(user));
-        for engine in ["seccomp", "kml"] {
-            let name = of(&format!("all threads, {engine}"));
-            suite.add(name, move || all_threads(user, engine));
-        }
+        suite.add(of("all threads"), move || all_threads(user));
         suite.add(of("off"), move || off(user));
         let part = "does not confine the kernel process's files and signals";
         suite.add(of("no landlock"), move || poor_host(user, LANDLOCK, part));

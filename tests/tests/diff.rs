@@ -8,6 +8,7 @@
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use lodger_tests::build::Link;
+use lodger_tests::engine::Engine;
 use lodger_tests::guest::{self, Form, Text};
 use lodger_tests::known::Known;
 use std::collections::HashMap;
@@ -49,42 +50,52 @@ fn label(f: Form) -> String {
         "dynamic"
     };
     let user = if f.user { "user" } else { "root" };
+    let engine = f.engine.name();
     if f.tick_us > 0 {
-        format!("storm-cpus{}-{link}-{user}", f.cpus)
+        format!("{engine}-storm-cpus{}-{link}-{user}", f.cpus)
     } else if f.cpus == 0 {
         format!("host-{link}-{user}")
     } else {
-        format!("cpus{}-{link}-{user}", f.cpus)
+        format!("{engine}-cpus{}-{link}-{user}", f.cpus)
     }
 }
 
+/// The long form is the full product. The short one runs each test twice under each
+/// engine, once on one vCPU and once on two, once as root and once as a user:
+/// static under one, dynamic, where call sites are rewritten, under the other.
 fn forms() -> Vec<Form> {
-    let f = |link, user, cpus| Form {
+    let f = |engine, link, user, cpus| Form {
         link,
         user,
         cpus,
         tick_us: 0,
+        engine,
     };
-    let storm = |link, user| Form {
+    let storm = |engine, link, user| Form {
         tick_us: STORM_US,
-        ..f(link, user, 2)
+        ..f(engine, link, user, 2)
     };
+    let engines = Engine::all();
     let all = if lodger_tests::long() {
         let mut v = vec![];
-        for link in [Link::Static, Link::Dynamic] {
-            for user in [false, true] {
-                v.extend([1, 2].map(|cpus| f(link, user, cpus)));
-                v.push(storm(link, user));
+        for engine in engines {
+            for link in [Link::Static, Link::Dynamic] {
+                for user in [false, true] {
+                    v.extend([1, 2].map(|cpus| f(engine, link, user, cpus)));
+                    v.push(storm(engine, link, user));
+                }
             }
         }
         v
     } else {
+        let (first, last) = (Engine::turn(0), Engine::turn(1));
         vec![
-            f(Link::Static, false, 1),
-            f(Link::Dynamic, false, 2),
-            f(Link::Static, true, 2),
-            f(Link::Dynamic, true, 1),
-            storm(Link::Static, true),
+            f(first, Link::Static, false, 1),
+            f(last, Link::Dynamic, false, 2),
+            f(first, Link::Static, true, 2),
+            f(last, Link::Dynamic, true, 1),
+            storm(first, Link::Static, true),
+            storm(last, Link::Dynamic, true),
         ]
     };
     all.into_iter()

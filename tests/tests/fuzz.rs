@@ -4,6 +4,7 @@
 //! `LODGER_SEED` repeats a run.
 
 use lodger_tests::build::{Link, guest};
+use lodger_tests::engine::Engine;
 use lodger_tests::host::Marker;
 use lodger_tests::machine::Run;
 use lodger_tests::suite::Suite;
@@ -120,12 +121,17 @@ fn main() {
     });
     let kinds = [("user", false), ("root", true)];
     let kinds = kinds.iter().filter(|k| !k.1 || lodger_tests::is_root());
-    suite.add("every_call_has_a_signature", complete);
+    suite.add_on_host("every_call_has_a_signature", || {
+        complete().map_err(Into::into)
+    });
     for &(name, root) in kinds {
         // All rights, fewer runs: it is the ordinary user that must be kept in.
         let runs = if root { (runs / 2).max(1) } else { runs };
         for n in 0..runs {
-            suite.add(format!("{name}_{n}"), move || fuzz(first + n, secs, root));
+            let test = move || fuzz(first + n, secs, root);
+            for engine in Engine::all_or_turn(n as usize + usize::from(root)) {
+                suite.add_under(engine, &format!("{name}_{n}"), test);
+            }
         }
     }
     suite.run();

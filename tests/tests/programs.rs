@@ -6,6 +6,7 @@
 
 use libtest_mimic::Failed;
 use lodger_tests::build::scratch;
+use lodger_tests::engine::Engine;
 use lodger_tests::machine::{Run, User};
 use lodger_tests::suite::Suite;
 
@@ -142,8 +143,8 @@ fn script((name, needs, text, limit): Script, who: As, cpus: &str) -> Result<(),
 }
 
 /// The forms in which a script runs. The short form takes each script as each
-/// user once, with one vCPU or two; the long form takes everything.
-fn forms(i: usize) -> Vec<(As, &'static str)> {
+/// user once, with one vCPU or two, under either engine; the long form takes everything.
+fn forms(i: usize) -> Vec<(Engine, As, &'static str)> {
     let mut all = vec![];
     let users = match lodger_tests::is_root() {
         true => &[As::Me, As::Ordinary, As::Lodger][..],
@@ -151,9 +152,13 @@ fn forms(i: usize) -> Vec<(As, &'static str)> {
     };
     for (j, who) in users.iter().enumerate() {
         match (lodger_tests::long(), who) {
-            (true, _) => all.extend([(*who, "1"), (*who, "2")]),
+            (true, _) => {
+                for engine in Engine::all() {
+                    all.extend([(engine, *who, "1"), (engine, *who, "2")]);
+                }
+            }
             (false, As::Lodger) if !i.is_multiple_of(4) => {}
-            (false, _) => all.push((*who, ["2", "1"][(i + j) % 2])),
+            (false, _) => all.push((Engine::turn(i / 2 + j), *who, ["2", "1"][(i + j) % 2])),
         }
     }
     all
@@ -162,10 +167,9 @@ fn forms(i: usize) -> Vec<(As, &'static str)> {
 fn main() {
     let mut suite = Suite::new("programs");
     for (i, s) in SCRIPTS.iter().enumerate() {
-        for (who, cpus) in forms(i) {
-            suite.add(format!("{} {} cpus {cpus}", s.0, who.name()), move || {
-                script(*s, who, cpus)
-            });
+        for (engine, who, cpus) in forms(i) {
+            let name = format!("{} {} cpus {cpus}", s.0, who.name());
+            suite.add_under(engine, &name, move || script(*s, who, cpus));
         }
     }
     suite.run();

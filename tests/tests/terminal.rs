@@ -3,6 +3,7 @@
 
 use libtest_mimic::Failed;
 use lodger_tests::build::{lodger, scratch};
+use lodger_tests::engine::Engine;
 use lodger_tests::machine::{Run, User};
 use lodger_tests::pty::Pty;
 use lodger_tests::suite::Suite;
@@ -598,7 +599,7 @@ const AROUND: &[(&str, fn() -> Result<(), Failed>)] = &[
 
 fn main() {
     let mut suite = Suite::new("terminal");
-    for (name, needs, f) in DIALOGUES {
+    for (i, (name, needs, f)) in DIALOGUES.iter().enumerate() {
         let missing = |user: User| needs.iter().find(move |p| !user.has(p));
         let checked = move |on: On, user: User| match missing(user) {
             Some(p) => {
@@ -610,11 +611,12 @@ fn main() {
         suite.add_on_host(format!("{name} on the host"), move || {
             checked(On::Host, User::Me)
         });
-        for user in User::all() {
-            suite.add(
-                format!("{name} in a machine of {}", user.name()),
-                move || checked(On::Machine(*user), *user),
-            );
+        // The short form has each dialogue under each engine, as one user or the other.
+        for (j, user) in User::all().iter().enumerate() {
+            for engine in Engine::all_or_turn(i + j) {
+                let name = format!("{name} in a machine of {}", user.name());
+                suite.add_under(engine, &name, move || checked(On::Machine(*user), *user));
+            }
         }
     }
     for (name, f) in AROUND {
