@@ -13,6 +13,7 @@ pub struct Suite {
     args: Arguments,
     known: Arc<Known>,
     trials: Vec<Trial>,
+    engines: Vec<Engine>,
 }
 
 impl Suite {
@@ -26,11 +27,20 @@ impl Suite {
             args,
             known: Arc::new(Known::load(name)),
             trials: vec![],
+            engines: Engine::all(),
         }
     }
     /// Its tests run one after another, whatever is asked for.
     pub fn one_by_one(mut self) -> Suite {
         self.args.test_threads = Some(1);
+        self
+    }
+
+    /// In the short form only under the first engine.
+    pub fn mainly_first(mut self) -> Suite {
+        if !crate::long() {
+            self.engines.truncate(1);
+        }
         self
     }
 
@@ -41,7 +51,7 @@ impl Suite {
         test: impl FnOnce() -> Result<(), E> + Clone + Send + 'static,
     ) {
         let name = name.into();
-        for engine in Engine::all() {
+        for engine in self.engines.clone() {
             self.add_under(engine, &name, test.clone());
         }
     }

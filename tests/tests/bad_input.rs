@@ -393,7 +393,7 @@ const CASES: &[Case] = &[
 
 fn main() {
     lodger_tests::host::private_directories();
-    let mut suite = Suite::new("bad_input").one_by_one();
+    let mut suite = Suite::new("bad_input").one_by_one().mainly_first();
     for (name, f) in CASES {
         suite.add(*name, f);
     }

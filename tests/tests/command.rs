@@ -3,7 +3,6 @@
 
 use lodger_tests::build::{Link, guest, scratch};
 use lodger_tests::machine::{Outcome, Run, User};
-use lodger_tests::suite::Suite;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -52,6 +51,7 @@ fn picture(d: &Path) -> Vec<(String, u64, u32, i64)> {
     v
 }
 
+#[test]
 fn root_is_any_directory() {
     let d = dir("root");
     fs::create_dir_all(d.join("etc")).expect("directory");
@@ -84,6 +84,7 @@ fn root_is_any_directory() {
     assert_eq!(picture(&d), before);
 }
 
+#[test]
 fn nothing_of_the_host_is_written() {
     let d = dir("cow");
     fs::create_dir_all(d.join("sub/deep")).expect("directory");
@@ -114,6 +115,7 @@ fn nothing_of_the_host_is_written() {
     }
 }
 
+#[test]
 fn owners_are_true_and_secrets_are_secret() {
     let d = dir("owners");
     let secret = d.join("secret");
@@ -146,6 +148,7 @@ fn owners_are_true_and_secrets_are_secret() {
     assert_eq!(out(o), "s");
 }
 
+#[test]
 fn nothing_is_left_when_it_has_ended() {
     let script = "for i in 1 2 3 4 5 6 7 8; do sleep 100 & sleep 100 & sleep 100 & done; exit 3";
     for _ in 0..5 {
@@ -157,6 +160,7 @@ fn nothing_is_left_when_it_has_ended() {
     }
 }
 
+#[test]
 fn the_machines_own_directories() {
     let script = "
         cat /proc/1/comm; ls /proc | grep -c '^[0-9]'; cut -d' ' -f1,3 /proc/version; hostname 2>/dev/null || uname -n
@@ -184,6 +188,7 @@ fn the_machines_own_directories() {
     assert_eq!(rest, ["two", "no net", "proc", "tmpfs", "tmpfs"]);
 }
 
+#[test]
 fn binds() {
     let d = dir("bind");
     let outside = d.join("outside");
@@ -258,6 +263,7 @@ fn binds() {
     assert_eq!(got, "fmore\nstarted\nchanged\n/mnt/x/late\n");
 }
 
+#[test]
 fn owners_of_what_is_written() {
     if !lodger_tests::is_root() {
         return;
@@ -285,6 +291,7 @@ fn owners_of_what_is_written() {
     );
 }
 
+#[test]
 fn who_and_where() {
     assert_eq!(
         out(sh(&["--user", "nobody"], "id -un; id -u")),
@@ -343,10 +350,11 @@ fn who_and_where() {
     assert_eq!(out(o), "<><a b><-c><--><\u{fc}\n><--cpus>");
 }
 
+#[test]
 fn sizes() {
     let script = "nproc; grep -c ^processor /proc/cpuinfo; awk '/MemTotal/ { print int($2 / 1024 / 10) }' /proc/meminfo";
     assert_eq!(out(sh(&[], script)), "2\n2\n25\n");
-    let o = Run::lodger(&["--cpus", "1", "--mem", "1G"]);
+    let o = Run::lodger(&["--cpus", "1", "--mem", "1G", "--engine", "seccomp"]);
     assert_eq!(out(o.args(["--", "/bin/sh", "-c", script])), "1\n1\n102\n");
     // More memory than there is: the program dies, the machine goes on.
     let hog = "head -c 400M /dev/zero | tail > /dev/null; echo status $?; sleep 0.1; echo alive";
@@ -360,6 +368,7 @@ fn sizes() {
     assert_eq!(out(o), "64\n");
 }
 
+#[test]
 fn memory_file_stays() {
     let d = dir("memory");
     let f = d.join("m");
@@ -381,6 +390,7 @@ fn memory_file_stays() {
     assert_eq!(mode, 0o600, "others could read the guest's memory");
 }
 
+#[test]
 fn messages() {
     let quiet = sh(&["--log-level", "error"], "true").run();
     assert_eq!(quiet.err_tail(), "");
@@ -415,6 +425,7 @@ fn messages() {
     assert_eq!(o.out(), "0\n");
 }
 
+#[test]
 fn exit_codes() {
     let d = dir("codes");
     let make = |name: &str, text: &[u8], mode| {
@@ -464,39 +475,4 @@ fn exit_codes() {
         let script = format!("kill -{name} $$; sleep 1");
         assert_eq!(code(&["bash", "-c", &script]), (128 + n, 0), "{name}");
     }
-}
-
-const TESTS: &[(&str, fn())] = &[
-    ("root_is_any_directory", root_is_any_directory),
-    (
-        "nothing_of_the_host_is_written",
-        nothing_of_the_host_is_written,
-    ),
-    (
-        "owners_are_true_and_secrets_are_secret",
-        owners_are_true_and_secrets_are_secret,
-    ),
-    (
-        "nothing_is_left_when_it_has_ended",
-        nothing_is_left_when_it_has_ended,
-    ),
-    ("the_machines_own_directories", the_machines_own_directories),
-    ("binds", binds),
-    ("owners_of_what_is_written", owners_of_what_is_written),
-    ("who_and_where", who_and_where),
-    ("sizes", sizes),
-    ("memory_file_stays", memory_file_stays),
-    ("messages", messages),
-    ("exit_codes", exit_codes),
-];
-
-fn main() {
-    let mut suite = Suite::new("command");
-    for &(name, test) in TESTS {
-        suite.add(name, move || -> Result<(), String> {
-            test();
-            Ok(())
-        });
-    }
-    suite.run();
 }

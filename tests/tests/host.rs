@@ -34,6 +34,8 @@ fn comes(file: &Path, text: &str, seconds: u64) -> Result<(), Failed> {
 /// msync; after some seconds without any; and after the end of the machine.
 fn write_back() -> Result<(), Failed> {
     let dir = scratch().join("bound");
+    // The test runs once for each engine.
+    let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir)?;
     let program = guest(Link::Static);
     let bind = format!("{}:/bound", dir.display());

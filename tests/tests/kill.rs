@@ -226,7 +226,7 @@ fn round(victim: Victim) -> Result<(), String> {
 
 fn main() {
     lodger_tests::host::private_directories();
-    let mut suite = Suite::new("kill").one_by_one();
+    let mut suite = Suite::new("kill").one_by_one().mainly_first();
     for (name, victim, short, long) in [
         ("kernel", Victim::Kernel, 6, 60),
         ("user_process", Victim::UserProcess, 5, 50),

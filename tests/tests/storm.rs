@@ -55,7 +55,7 @@ fn flood() -> Result<(), Failed> {
 }
 
 fn main() {
-    let mut suite = Suite::new("storm").one_by_one();
+    let mut suite = Suite::new("storm").one_by_one().mainly_first();
     let secs = if lodger_tests::long() { 120 } else { 4 };
     suite.add("flood", flood);
     for (cpus, link, name, options) in [
