@@ -85,7 +85,7 @@ fn stat_fields() {
         n(23) > 1 << 20,
         n(24) > 50,
         // In ticks since boot, which may have been less than one ago.
-        (0..=(uptime * 100.0) as i64).contains(&n(22))
+        (0..=(uptime * 100.0).round() as i64).contains(&n(22))
     );
     say!(
         "exit signal {} last cpu {}",
