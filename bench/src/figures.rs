@@ -3,9 +3,9 @@
 /// How a figure comes about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// `bench-guest` times it, on the host and in a machine, on one CPU with one
-    /// vCPU and again without binding and with the default vCPUs.
-    /// The host's measurement is the second name.
+    /// The measured program times it, on the host and in a machine of each engine, on
+    /// one CPU with one vCPU; with a limit for the engine seccomp again without binding
+    /// and with the default vCPUs. The host's measurement is the second name.
     Guest(&'static str, &'static str),
     /// The same work by one thread and by two, on two vCPUs.
     Scaling,
@@ -24,8 +24,11 @@ pub struct Figure {
     pub what: &'static str,
     /// How it comes about.
     pub kind: Kind,
-    /// Limit of machine to host; for [`Kind::Scaling`] the least speed-up.
-    pub limit: f64,
+    /// Limit of machine to host with the engine seccomp; for [`Kind::Scaling`] the
+    /// least speed-up.
+    pub limit: Option<f64>,
+    /// The same with the engine kml.
+    pub kml: Option<f64>,
     /// Batches a round.
     pub batches: u32,
 }
@@ -41,7 +44,8 @@ const fn guest(
     name: &'static str,
     host: &'static str,
     what: &'static str,
-    limit: f64,
+    limit: Option<f64>,
+    kml: Option<f64>,
     batches: u32,
 ) -> Figure {
     Figure {
@@ -49,50 +53,65 @@ const fn guest(
         what,
         kind: Kind::Guest(name, host),
         limit,
+        kml,
         batches,
     }
 }
 
+/// A figure of the engine kml, shown for both.
+const fn fast(name: &'static str, what: &'static str, kml: f64) -> Figure {
+    guest(name, name, what, None, Some(kml), 8)
+}
+
 /// In the order of the table.
+#[rustfmt::skip]
 pub const FIGURES: &[Figure] = &[
-    guest(
-        "call",
-        "futex",
-        "null call (host: futex round trip)",
-        1.6,
-        12,
-    ),
-    guest("clock", "clock", "clock_gettime", 1.6, 8),
-    guest("touch", "touch", "first touch of an anonymous page", 1.6, 8),
-    guest("fork", "fork", "fork, exit, wait", 8.0, 6),
-    guest(
-        "exec",
-        "exec",
-        "vfork, exec of a static program, wait",
-        3.0,
-        6,
-    ),
-    guest("pipe", "pipe", "pipe round trip of two processes", 8.0, 8),
-    guest("python", "python", "python3 -c pass", 3.0, 2),
+    Figure {
+        kind: Kind::Guest("call", "call"),
+        ..fast("getppid", "getppid", 0.12)
+    },
+    fast("zero", "read of 1 byte from /dev/zero", 0.25),
+    fast("pread", "pread of 4 KiB from tmpfs", 0.5),
+    fast("stat", "stat", 0.5),
+    fast("open", "open, close", 0.6),
+    fast("pipe-self", "pipe write, read in one process", 0.4),
+    fast("pipe-threads", "pipe round trip of two threads", 0.25),
+    fast("futex-threads", "futex round trip of two threads", 0.25),
+    fast("futex", "futex round trip of two processes", 1.3),
+    fast("signal", "signal to self", 0.3),
+    fast("map", "mmap, touch, munmap of 64 KiB", 1.2),
+    fast("thread", "thread create, join", 0.5),
+    guest("call", "futex", "null call (host: futex round trip)", Some(1.6), None, 12),
+    guest("clock", "clock", "clock_gettime", Some(1.6), None, 8),
+    guest("touch", "touch", "first touch of an anonymous page", Some(1.6), Some(1.2), 8),
+    guest("fork", "fork", "fork, exit, wait", Some(8.0), Some(3.0), 6),
+    guest("exec", "exec", "vfork, exec of a static program, wait", Some(3.0), Some(2.0), 6),
+    guest("pipe", "pipe", "pipe round trip of two processes", Some(8.0), Some(1.3), 8),
+    guest("python", "python", "python3 -c pass", Some(3.0), None, 2),
+    guest("loop", "loop", "sh: 1,000 times /bin/true", None, None, 1),
+    guest("sqlite", "sqlite", "sqlite3: 50,000 rows, an index, a query", None, None, 1),
     Figure {
         name: "start",
         what: "lodger run -- /bin/true (host: runsc do)",
         kind: Kind::Start,
-        limit: 0.3,
+        limit: Some(0.3),
+        kml: None,
         batches: 2,
     },
     Figure {
         name: "scaling",
         what: "two threads on two vCPUs to one",
         kind: Kind::Scaling,
-        limit: 1.8,
+        limit: Some(1.8),
+        kml: None,
         batches: 1,
     },
     Figure {
         name: "idle",
         what: "idle machine",
         kind: Kind::Idle,
-        limit: MEMORY_LIMIT_MB,
+        limit: None,
+        kml: None,
         batches: 1,
     },
 ];

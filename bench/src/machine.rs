@@ -14,74 +14,34 @@ pub enum Cpus {
     All,
 }
 
-/// The programs under measurement.
+/// The programs under measurement: this one, as `lodger run` and as what is measured.
 #[derive(Debug)]
-pub struct Programs {
-    lodger: PathBuf,
-    guest: PathBuf,
-}
-
-fn build(args: &[&str], target: &Path, profile: &str, flags: Option<&str>) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    let mut c = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    c.current_dir(root.unwrap_or(Path::new("/")))
-        .args(["build", "-q", "--target-dir"])
-        .arg(target)
-        .args(args);
-    if profile == "release" {
-        c.arg("--release");
-    }
-    if let Some(f) = flags {
-        c.env_remove("CARGO_ENCODED_RUSTFLAGS").env("RUSTFLAGS", f);
-    }
-    let done = c.status().is_ok_and(|s| s.success());
-    assert!(done, "cargo build {} failed", args.join(" "));
-}
+pub struct Programs(pub PathBuf);
 
 impl Programs {
-    /// Builds them beside this program: `lodger` (or what `LODGER_BIN` names) and
-    /// the statically linked guest.
-    pub fn build() -> Programs {
-        let exe = std::env::current_exe().expect("path of this program");
-        let dir = exe.parent().expect("directory of this program");
-        let target = dir.parent().expect("target directory");
-        let profile = dir.file_name().map_or("", |n| n.to_str().unwrap_or(""));
-        let lodger = match std::env::var_os("LODGER_BIN") {
-            Some(p) => p.into(),
-            None => {
-                build(&["-p", "lodger"], target, profile, None);
-                dir.join("lodger")
-            }
-        };
-        let own = target.join("bench-static");
-        let args = ["-p", "lodger-bench", "--bin", "bench-guest"];
-        build(&args, &own, profile, Some("-C target-feature=+crt-static"));
-        let guest = own.join(profile).join("bench-guest");
-        Programs { lodger, guest }
-    }
-
-    /// The guest program on the host: batches in nanoseconds per operation.
+    /// The measured program on the host: batches in nanoseconds per operation.
     pub fn on_host(&self, what: &[String], cpus: Cpus) -> Vec<(String, f64)> {
-        let mut c = Command::new(&self.guest);
-        c.args(what);
+        let mut c = Command::new(&self.0);
+        c.arg("bench-measured").args(what);
         batches(c, cpus)
     }
 
-    /// The guest program in a machine.
+    /// The measured program in a machine.
     pub fn in_machine(
         &self,
+        engine: &str,
         what: &[String],
         cpus: Cpus,
         vcpus: Option<u32>,
     ) -> Vec<(String, f64)> {
-        let mut c = self.run(cpus, vcpus);
-        c.arg(&self.guest).args(what);
+        let mut c = self.run(engine, cpus, vcpus);
+        c.arg(&self.0).arg("bench-measured").args(what);
         batches(c, cpus)
     }
 
-    fn run(&self, cpus: Cpus, vcpus: Option<u32>) -> Command {
-        let mut c = Command::new(&self.lodger);
-        c.arg("run");
+    fn run(&self, engine: &str, cpus: Cpus, vcpus: Option<u32>) -> Command {
+        let mut c = Command::new(&self.0);
+        c.args(["run", "--engine", engine]);
         let one = (cpus == Cpus::One).then_some(1);
         if let Some(n) = vcpus.or(one) {
             c.arg(format!("--cpus={n}"));
@@ -92,7 +52,7 @@ impl Programs {
 
     /// Nanoseconds of a whole machine that runs `/bin/true`.
     pub fn start(&self, cpus: Cpus) -> Option<f64> {
-        let mut c = self.run(cpus, None);
+        let mut c = self.run("seccomp", cpus, None);
         c.arg("/bin/true");
         whole(c, cpus)
     }
@@ -106,7 +66,7 @@ impl Programs {
 
     /// A machine that does nothing.
     pub fn idle(&self) -> Running {
-        let mut c = self.run(Cpus::All, None);
+        let mut c = self.run("seccomp", Cpus::All, None);
         c.args(["/bin/sleep", "1000"]);
         prepare(&mut c, Cpus::All);
         Running(c.spawn().expect("lodger"))

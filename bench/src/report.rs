@@ -70,7 +70,13 @@ pub struct Row {
 
 impl Row {
     /// `ours` to `base`, both in nanoseconds.
-    pub fn ratio(name: String, what: &str, base: &Samples, ours: &Samples, limit: f64) -> Row {
+    pub fn ratio(
+        name: String,
+        what: &str,
+        base: &Samples,
+        ours: &Samples,
+        limit: Option<f64>,
+    ) -> Row {
         let of = |a: Option<f64>, b: Option<f64>| Some(a? / b?);
         Row {
             name,
@@ -80,7 +86,7 @@ impl Row {
             value: of(ours.median(), base.median()),
             of_min: of(ours.min(), base.min()),
             unit: "",
-            limit: Some(Limit::Max(limit)),
+            limit: limit.map(Limit::Max),
         }
     }
     fn number(&self, v: Option<f64>) -> String {

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hal::platform::LogLevel;
 use host_os::shutdown::NOT_STARTED;
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 const EXIT_STATUS: &str = "\
@@ -32,6 +33,34 @@ pub struct Cli {
 pub enum Command {
     /// Boot a machine on a copy-on-write view of a host directory and run a command in it.
     Run(RunArgs),
+    /// Measure machines beside this host: calls, processes, programs.
+    Bench(BenchArgs),
+    /// The measured program of `bench`.
+    #[command(hide = true)]
+    BenchMeasured {
+        /// `NAME:BATCHES`.
+        what: Vec<String>,
+    },
+}
+
+/// Options of `lodger bench`.
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// Rounds of all measurements [default: 15, with --quick 2].
+    #[arg(long, value_name = "N")]
+    pub rounds: Option<NonZeroU32>,
+    /// Short batches: whether it works, rather than how fast.
+    #[arg(long)]
+    pub quick: bool,
+    /// Print one JSON object a line instead of the table.
+    #[arg(long)]
+    pub json: bool,
+    /// Draw the ratios to the host as a bar chart into FILE.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Only figures whose name contains one of these.
+    #[arg(value_name = "FILTER")]
+    pub filters: Vec<String>,
 }
 
 /// How guest code is run.
@@ -243,6 +272,7 @@ mod tests {
             Ok(Cli {
                 command: Command::Run(r),
             }) => Ok(r),
+            Ok(c) => panic!("{c:?}"),
             Err(e) => Err(one_line(&e)),
         }
     }

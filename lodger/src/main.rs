@@ -3,6 +3,7 @@
 //!
 //! - [`cli`]: the command line. [`size`], [`bind`], [`users`]: values in it.
 //! - [`run`]: `lodger run`.
+//! - [`lodger_bench`]: `lodger bench`.
 //! - [`machine`]: puts the parts together and switches to the boot stack.
 //! - [`probe`]: attacks on the host, for tests of the confinement.
 //! - [`alloc`]: the global allocator. [`crash`]: panics and faults.
@@ -38,11 +39,25 @@ extern "C" fn note_closed_streams() {
 static AT_START: extern "C" fn() = note_closed_streams;
 
 fn main() {
-    let cli = cli::parse();
+    let args = match cli::parse().command {
+        cli::Command::Run(args) => args,
+        cli::Command::Bench(args) => return bench(args),
+        cli::Command::BenchMeasured { what } => return lodger_bench::measured(&what),
+    };
     let signals = host_os::signals::block();
     crash::install();
     let closed = [0, 1, 2].map(|i: usize| CLOSED[i].load(Ordering::Relaxed));
-    match cli.command {
-        cli::Command::Run(args) => run::run(args, signals, closed),
-    }
+    run::run(args, signals, closed)
+}
+
+fn bench(args: cli::BenchArgs) {
+    let this = std::env::current_exe().unwrap_or_else(|e| cli::fail(&e.to_string()));
+    let options = lodger_bench::Options {
+        rounds: args.rounds.map(|n| n.get() as usize),
+        quick: args.quick,
+        json: args.json,
+        svg: args.svg,
+        filters: args.filters,
+    };
+    lodger_bench::run(this, &options).unwrap_or_else(|e| cli::fail(&e));
 }

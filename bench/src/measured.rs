@@ -1,13 +1,15 @@
-//! The measured program: `bench-guest NAME:BATCHES…` prints a line
-//! `NAME NANOSECONDS` for each batch, per operation. It is the same on the host
-//! and in a machine.
+//! The measured program: prints a line `NAME NANOSECONDS` for each batch, per
+//! operation. It is the same on the host and in a machine.
 
+use crate::calls;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Instant;
 
 /// Nanoseconds per operation of `n` operations done by `f`.
-fn per(n: u64, f: impl FnOnce()) -> f64 {
+pub fn per(n: u64, f: impl FnOnce()) -> f64 {
     let t = Instant::now();
     f();
     t.elapsed().as_nanos() as f64 / n as f64
@@ -74,23 +76,45 @@ fn fork() -> f64 {
     })
 }
 
-/// Runs this (static) program, which does nothing.
+/// A static program for x86-64 that exits at once: the header of the file, one
+/// segment (elf(5)), and `mov eax, 60; xor edi, edi; syscall`.
+fn nothing() -> Vec<u8> {
+    const AT: u64 = 0x40_0000;
+    let mut f = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
+    f.extend([AT + 120, 64, 0].map(|w| w.to_le_bytes()).concat());
+    // No flags; sizes: this header, a segment's; one segment; no sections.
+    f.extend(0u32.to_le_bytes());
+    f.extend([64u16, 56, 1, 64, 0, 0].map(|w| w.to_le_bytes()).concat());
+    // PT_LOAD, readable and executable.
+    f.extend([1u32, 5].map(|w| w.to_le_bytes()).concat());
+    f.extend(
+        [0, AT, AT, 129, 129, 0x1000u64]
+            .map(|w| w.to_le_bytes())
+            .concat(),
+    );
+    f.extend(b"\xb8\x3c\0\0\0\x31\xff\x0f\x05");
+    f
+}
+
+/// Runs a static program that does nothing.
 fn exec() -> f64 {
     let n = 10;
-    let mut path = [0u8; 4096];
-    // SAFETY: at most 4095 bytes into 4096, the last one stays 0.
-    let len = unsafe { libc::readlink(c"/proc/self/exe".as_ptr(), path.as_mut_ptr().cast(), 4095) };
-    assert!(len > 0, "readlink");
-    let args = [c"bench-guest".as_ptr(), null()];
+    let name = format!("/tmp/lodger-bench-{}", std::process::id());
+    let mut to = std::fs::OpenOptions::new();
+    let file = to.write(true).create_new(true).mode(0o700).open(&name);
+    let written = file.and_then(|mut f| f.write_all(&nothing()));
+    written.expect("program in /tmp");
+    let path = std::ffi::CString::new(name.as_str()).expect("no null");
+    let args = [path.as_ptr(), null()];
     let env = [null()];
-    per(n, || {
+    let ns = per(n, || {
         for _ in 0..n {
             // SAFETY: the child only executes a program or exits; all pointers end with a null.
             unsafe {
                 #[allow(deprecated)]
                 let pid = libc::vfork();
                 if pid == 0 {
-                    libc::execve(path.as_ptr().cast(), args.as_ptr(), env.as_ptr());
+                    libc::execve(path.as_ptr(), args.as_ptr(), env.as_ptr());
                     libc::_exit(1);
                 }
                 let mut st = 0;
@@ -98,7 +122,9 @@ fn exec() -> f64 {
                 assert_eq!(st, 0, "exec");
             }
         }
-    })
+    });
+    let _ = std::fs::remove_file(name);
+    ns
 }
 
 fn pipe() -> f64 {
@@ -196,21 +222,42 @@ fn spin(threads: usize) -> f64 {
     })
 }
 
-fn python() -> f64 {
-    per(1, || {
-        let st = std::process::Command::new("python3")
-            .args(["-c", "pass"])
-            .status();
-        assert!(st.is_ok_and(|s| s.success()), "python3");
-    })
+/// A command of the PATH from start to end; nothing if there is none.
+fn command(name: &str, args: &[&str]) -> Option<f64> {
+    let mut ok = false;
+    let ns = per(1, || {
+        let mut c = std::process::Command::new(name);
+        let st = c.args(args).stdout(std::process::Stdio::null()).status();
+        ok = st.is_ok_and(|s| s.success());
+    });
+    ok.then_some(ns)
 }
 
-fn main() {
-    for arg in std::env::args().skip(1) {
-        let (name, batches) = arg.split_once(':').unwrap_or((&arg, "1"));
+const LOOP: &str = "i=0; while [ $i -lt 1000 ]; do /bin/true; i=$((i+1)); done";
+
+const SQL: &str = "create table t(a integer primary key, b text);
+with recursive n(i) as (select 1 union all select i+1 from n where i < 50000)
+  insert into t select i, hex(i * 7919) from n;
+create index b on t(b);
+select count(*), sum(a) from t where b > '35';";
+
+/// Does what `args` name, `NAME:BATCHES` each.
+pub fn main(args: &[String]) {
+    for arg in args {
+        let (name, batches) = arg.split_once(':').unwrap_or((arg, "1"));
         for _ in 0..batches.parse().unwrap_or(1u32) {
             let ns = match name {
                 "call" => call(),
+                "zero" => calls::zero(),
+                "pread" => calls::pread(),
+                "stat" => calls::stat(),
+                "open" => calls::open(),
+                "pipe-self" => calls::pipe_self(),
+                "pipe-threads" => calls::pipe_threads(),
+                "futex-threads" => calls::futex_threads(),
+                "signal" => calls::signal(),
+                "map" => calls::map(),
+                "thread" => calls::thread(),
                 "clock" => clock(),
                 "touch" => touch(),
                 "fork" => fork(),
@@ -219,8 +266,16 @@ fn main() {
                 "futex" => futex(),
                 "spin1" => spin(1),
                 "spin2" => spin(2),
-                "python" => python(),
-                _ => panic!("no measurement {name}"),
+                _ => {
+                    let ran = match name {
+                        "python" => command("python3", &["-c", "pass"]),
+                        "loop" => command("sh", &["-c", LOOP]),
+                        "sqlite" => command("sqlite3", &[":memory:", SQL]),
+                        _ => panic!("no measurement {name}"),
+                    };
+                    let Some(ns) = ran else { continue };
+                    ns
+                }
             };
             println!("{name} {ns:.1}");
         }

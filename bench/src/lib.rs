@@ -1,68 +1,42 @@
 //! Measures a machine beside its host: interleaved rounds, medians and minima,
 //! ratios with the limits they are to keep.
 //!
-//! `cargo run --release -p lodger-bench [-- OPTIONS] [FILTER…]`
-//!
 //! - [`figures`]: what is measured, and the limits.
-//! - [`machine`]: running the programs, looking at a machine's processes.
-//! - [`report`]: samples, the table.
+//! - [`mod@measured`], [`calls`]: the measured program, which is this one, run again.
+//! - [`machine`]: running it, looking at a machine's processes.
+//! - [`report`]: samples, the table. [`svg`]: the chart.
 //!
 //! These are measurements, not tests: a busy host makes them worthless, nothing fails.
 
+mod calls;
 mod figures;
 mod machine;
+mod measured;
 mod report;
+mod svg;
+
+pub use measured::main as measured;
 
 use figures::{FIGURES, Figure, Kind, MEMORY_LIMIT_MB, START_LIMIT_NS, UNPINNED_LIMIT};
 use machine::{Cpus, Programs};
 use report::{Limit, Row, Samples};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
-const USAGE: &str = "\
-usage: lodger-bench [--rounds N] [--quick] [--json] [FILTER...]
-  --rounds N  rounds of all measurements (default 15)
-  --quick     few and short batches: whether it works, rather than how fast
-  --json      one object a line instead of the table
-  FILTER      only figures whose name contains one of these";
-
-struct Options {
-    rounds: usize,
-    quick: bool,
-    json: bool,
-    filters: Vec<String>,
-}
-
-fn options() -> Result<Options, String> {
-    let mut o = Options {
-        rounds: 0,
-        quick: false,
-        json: false,
-        filters: vec![],
-    };
-    let mut args = std::env::args().skip(1);
-    while let Some(a) = args.next() {
-        match a.as_str() {
-            "--quick" => o.quick = true,
-            "--json" => o.json = true,
-            "--rounds" => {
-                let n = args.next().and_then(|n| n.parse().ok());
-                o.rounds = n.filter(|n| *n > 0).ok_or("--rounds needs a number")?;
-            }
-            _ if a.starts_with('-') => return Err(format!("unknown option {a}")),
-            _ => o.filters.push(a),
-        }
-    }
-    if o.rounds == 0 {
-        o.rounds = if o.quick { 2 } else { 15 };
-    }
-    for f in &o.filters {
-        if !FIGURES.iter().any(|g| g.name.contains(f.as_str())) {
-            let all: Vec<&str> = FIGURES.iter().map(|g| g.name).collect();
-            return Err(format!("no figure {f}; there are {}", all.join(", ")));
-        }
-    }
-    Ok(o)
+/// What to measure and how to show it.
+#[derive(Clone, Default, Debug)]
+pub struct Options {
+    /// Rounds of all measurements; by default 15, or 2 quick ones.
+    pub rounds: Option<usize>,
+    /// Short batches: whether it works, rather than how fast.
+    pub quick: bool,
+    /// One JSON object a line instead of the table.
+    pub json: bool,
+    /// Where to write the chart.
+    pub svg: Option<PathBuf>,
+    /// Only figures whose name contains one of these.
+    pub filters: Vec<String>,
 }
 
 /// Samples by where and what.
@@ -70,7 +44,8 @@ fn options() -> Result<Options, String> {
 struct Store(BTreeMap<(&'static str, String), Samples>);
 
 const HOST: &str = "host";
-const PINNED: &str = "pinned";
+const PINNED: &str = "seccomp";
+const KML: &str = "kml";
 const FREE: &str = "free";
 const TWO: &str = "two vCPUs";
 const OTHER: &str = "runsc";
@@ -93,8 +68,11 @@ fn round(p: &Programs, f: &Figure, o: &Options, store: &mut Store) {
     match f.kind {
         Kind::Guest(ours, host) => {
             store.add(HOST, p.on_host(&arg(host), Cpus::One));
-            store.add(PINNED, p.in_machine(&arg(ours), Cpus::One, None));
-            store.add(FREE, p.in_machine(&arg(ours), Cpus::All, None));
+            store.add(PINNED, p.in_machine(PINNED, &arg(ours), Cpus::One, None));
+            store.add(KML, p.in_machine(KML, &arg(ours), Cpus::One, None));
+            if f.limit.is_some() {
+                store.add(FREE, p.in_machine(PINNED, &arg(ours), Cpus::All, None));
+            }
         }
         Kind::Start => {
             for _ in 0..batches {
@@ -107,7 +85,7 @@ fn round(p: &Programs, f: &Figure, o: &Options, store: &mut Store) {
         Kind::Scaling => {
             let args = [arg("spin1"), arg("spin2")].concat();
             store.add(HOST, p.on_host(&args, Cpus::All));
-            store.add(TWO, p.in_machine(&args, Cpus::All, Some(2)));
+            store.add(TWO, p.in_machine(PINNED, &args, Cpus::All, Some(2)));
         }
         Kind::Idle => {}
     }
@@ -120,14 +98,24 @@ fn rows(f: &Figure, store: &Store) -> Vec<Row> {
             "  unpinned (against: pinned)",
             &store.get(PINNED, name),
             &store.get(FREE, name),
-            UNPINNED_LIMIT,
+            Some(UNPINNED_LIMIT),
         )
     };
     match f.kind {
         Kind::Guest(ours, host) => {
-            let (base, got) = (store.get(HOST, host), store.get(PINNED, ours));
-            let main = Row::ratio(f.name.into(), f.what, &base, &got, f.limit);
-            vec![main, unpinned(ours)]
+            let base = store.get(HOST, host);
+            let of = |engine: &'static str, what: &str, limit| {
+                let name = format!("{}.{engine}", f.name);
+                Row::ratio(name, what, &base, &store.get(engine, ours), limit)
+            };
+            let mut rows = vec![
+                of(PINNED, f.what, f.limit),
+                of(KML, "  with the engine kml", f.kml),
+            ];
+            if f.limit.is_some() {
+                rows.push(unpinned(ours));
+            }
+            rows
         }
         Kind::Start => {
             let (other, free) = (store.get(OTHER, f.name), store.get(FREE, f.name));
@@ -157,7 +145,7 @@ fn rows(f: &Figure, store: &Store) -> Vec<Row> {
                 value: ours.0,
                 of_min: ours.1,
                 unit: "",
-                limit: Some(Limit::Min(f.limit)),
+                limit: f.limit.map(Limit::Min),
             }]
         }
         Kind::Idle => vec![],
@@ -240,38 +228,59 @@ fn host_description() -> String {
     )
 }
 
-fn main() {
-    let o = options().unwrap_or_else(|e| {
-        eprintln!("lodger-bench: {e}\n{USAGE}");
-        std::process::exit(2);
-    });
+/// Measures and prints. `lodger` is the running program, which is run again as
+/// `lodger run` and, with [`mod@measured`], as what is measured.
+///
+/// # Errors
+/// A filter that no figure has, or a chart that cannot be written.
+pub fn run(lodger: PathBuf, o: &Options) -> Result<(), String> {
+    for f in &o.filters {
+        if !FIGURES.iter().any(|g| g.name.contains(f.as_str())) {
+            let all: Vec<&str> = FIGURES.iter().map(|g| g.name).collect();
+            return Err(format!("no figure {f}; there are {}", all.join(", ")));
+        }
+    }
     let wanted =
         |f: &&Figure| o.filters.is_empty() || o.filters.iter().any(|n| f.name.contains(n.as_str()));
     let figures: Vec<&Figure> = FIGURES.iter().filter(wanted).collect();
-    let p = Programs::build();
+    let p = Programs(lodger);
     let host = host_description();
+    let rounds = o.rounds.unwrap_or(if o.quick { 2 } else { 15 });
     let mut store = Store::default();
-    for r in 0..o.rounds {
-        eprint!("\rround {} of {}", r + 1, o.rounds);
+    for r in 0..rounds {
+        eprint!("\rround {} of {rounds}", r + 1);
         for f in &figures {
             // The longest measurement, and the steadiest.
             if f.kind != Kind::Scaling || r % 3 == 0 {
-                round(&p, f, &o, &mut store);
+                round(&p, f, o, &mut store);
             }
         }
     }
     eprintln!();
     let mut all = vec![];
+    let mut bars = vec![];
     for f in &figures {
-        match f.kind {
-            Kind::Idle => all.extend(idle(&p, &o)),
-            _ => all.extend(rows(f, &store)),
+        let rows = match f.kind {
+            Kind::Idle => idle(&p, o),
+            _ => rows(f, &store),
+        };
+        if let (Kind::Guest(..), [seccomp, kml, ..]) = (f.kind, &rows[..]) {
+            bars.push(svg::Group {
+                what: f.what,
+                ratios: [seccomp.value, kml.value],
+            });
         }
+        all.extend(rows);
     }
     if o.json {
         print!("{}", report::json(&all));
     } else {
-        println!("{host}\n{} rounds, medians\n", o.rounds);
+        println!("{host}\n{rounds} rounds, medians\n");
         print!("{}", report::table(&all));
     }
+    if let Some(to) = &o.svg {
+        let chart = svg::chart(&bars, [PINNED, KML], &host);
+        std::fs::write(to, chart).map_err(|e| format!("{}: {e}", to.display()))?;
+    }
+    Ok(())
 }
