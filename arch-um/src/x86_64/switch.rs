@@ -1,7 +1,7 @@
 //! Kernel stacks: the link-time functions that `hal` declares, and the
 //! interruptible host sleep.
 
-use core::arch::{asm, global_asm};
+use core::arch::global_asm;
 use core::ptr;
 use core::sync::atomic::AtomicU32;
 use hal::cpu::{KSTACK_SIZE, SavedStack, StackHead};
@@ -138,17 +138,8 @@ struct Head(StackHead);
 unsafe impl Sync for Head {}
 
 #[unsafe(no_mangle)]
-fn lodger_hal_current() -> &'static StackHead {
-    let sp: usize;
-    // SAFETY: only reads the stack pointer.
-    unsafe { asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
-    if !hal::mem::is_direct_map(sp) {
-        return &HOST_HEAD.0;
-    }
-    let head: *const StackHead = ptr::with_exposed_provenance(sp & !(KSTACK_SIZE - 1));
-    // SAFETY: stacks in the memory file are kernel stacks, which are aligned and
-    // start with their head; it lives as long as the stack runs.
-    unsafe { &*head }
+fn lodger_hal_host_head() -> &'static StackHead {
+    &HOST_HEAD.0
 }
 
 #[unsafe(no_mangle)]

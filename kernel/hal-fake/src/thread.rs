@@ -2,7 +2,6 @@
 
 use crate::machine;
 use hal::cpu::{CpuBlock, KSTACK_SIZE, MAX_CPUS, SavedStack, StackHead, Waiter};
-use hal::mem::is_direct_map;
 use std::any::Any;
 use std::cell::OnceCell;
 use std::mem;
@@ -96,15 +95,7 @@ thread_local! {
 }
 
 #[unsafe(no_mangle)]
-fn lodger_hal_current() -> &'static StackHead {
-    let here = 0u8;
-    let addr = (&raw const here).addr();
-    if is_direct_map(addr) {
-        // SAFETY: a stack in the memory file has its head at its aligned start.
-        return unsafe {
-            &*std::ptr::with_exposed_provenance::<StackHead>(addr & !(KSTACK_SIZE - 1))
-        };
-    }
+fn lodger_hal_host_head() -> &'static StackHead {
     HEAD.with(|h| *h.get_or_init(new_head))
 }
 

@@ -156,8 +156,8 @@ pub struct SavedStack(pub AtomicU64);
 // Provided at link time by arch-um, or by hal-fake in the tests. They are plain
 // functions because every lock and every allocation needs them.
 unsafe extern "Rust" {
-    /// Head of the running stack, whatever it is.
-    fn lodger_hal_current() -> &'static StackHead;
+    /// Head for the calling host thread, on a stack that is no kernel stack.
+    fn lodger_hal_host_head() -> &'static StackHead;
     /// Saves the running context to `*save` and continues the one in `load`.
     fn lodger_hal_switch(save: &SavedStack, load: &SavedStack);
     /// Lays out a first frame on the stack at `[base, base + KSTACK_SIZE)`.
@@ -174,8 +174,8 @@ pub fn current_stack() -> &'static StackHead {
     let here = 0u8;
     let at = (&raw const here).addr();
     if !mem::is_direct_map(at) {
-        // SAFETY: no preconditions; gives host threads a head of their own.
-        return unsafe { lodger_hal_current() };
+        // SAFETY: no preconditions.
+        return unsafe { lodger_hal_host_head() };
     }
     // A look at the own address instead of a call: every lock comes here twice.
     let head: *const StackHead = core::ptr::with_exposed_provenance(at & !(KSTACK_SIZE - 1));
