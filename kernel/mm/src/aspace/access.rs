@@ -19,17 +19,6 @@ const TRIES: u32 = 1000;
 /// Bytes that are looked at for a short string.
 const SHORT: usize = 64;
 
-struct ShortStr {
-    bytes: [u8; SHORT],
-    len: usize,
-}
-
-impl ShortStr {
-    fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or(&[])
-    }
-}
-
 /// Whether `[addr, addr + len)` can be guest memory at all.
 fn check(addr: u64, len: usize) -> Result {
     match addr.checked_add(len as u64) {
@@ -179,25 +168,22 @@ impl Mm {
     }
 
     /// A string that a copy by guest addresses of its page's next bytes has whole.
-    fn short_cstr(&self, addr: u64, max: usize) -> Option<ShortStr> {
-        let mut s = ShortStr {
-            bytes: [0; SHORT],
-            len: 0,
-        };
+    fn short_cstr<'b>(&self, addr: u64, max: usize, buf: &'b mut [u8; SHORT]) -> Option<&'b [u8]> {
         let n = SHORT.min((PAGE - (addr & (PAGE - 1))) as usize);
-        if check(addr, n).is_err() || self.space.copy_in(addr, &mut s.bytes[..n]) != Direct::Done {
+        let b = buf.get_mut(..n)?;
+        if check(addr, n).is_err() || self.space.copy_in(addr, b) != Direct::Done {
             return None;
         }
-        s.len = s.bytes[..n].iter().position(|b| *b == 0)?;
-        (s.len <= max).then_some(s)
+        let len = b.iter().position(|b| *b == 0)?;
+        b.get(..len).filter(|s| s.len() <= max)
     }
 
     /// Reads a NUL-terminated string of at most `max` bytes without its NUL. [`Errno::EFAULT`], [`Errno::ENAMETOOLONG`].
     pub fn read_cstr(&self, addr: u64, max: usize) -> Result<Vec<u8>> {
         let mut out = Vec::new();
-        if let Some(s) = self.short_cstr(addr, max) {
-            out.try_reserve_exact(s.len).map_err(|_| Errno::ENOMEM)?;
-            out.extend_from_slice(s.bytes());
+        if let Some(s) = self.short_cstr(addr, max, &mut [0; SHORT]) {
+            out.try_reserve_exact(s.len()).map_err(|_| Errno::ENOMEM)?;
+            out.extend_from_slice(s);
             return Ok(out);
         }
         let mut at = addr;
