@@ -31,6 +31,8 @@ pub struct Figure {
     pub kml: Option<f64>,
     /// Batches a round.
     pub batches: u32,
+    /// Real work: also measured with the peers that this host has, in each third round.
+    pub work: bool,
 }
 
 /// Unpinned against pinned.
@@ -55,6 +57,15 @@ const fn guest(
         limit,
         kml,
         batches,
+        work: false,
+    }
+}
+
+/// Real work.
+const fn work(name: &'static str, what: &'static str, limit: Option<f64>) -> Figure {
+    Figure {
+        work: true,
+        ..guest(name, name, what, limit, None, 1)
     }
 }
 
@@ -87,9 +98,12 @@ pub const FIGURES: &[Figure] = &[
     guest("fork", "fork", "fork, exit, wait", Some(8.0), Some(3.0), 6),
     guest("exec", "exec", "vfork, exec of a static program, wait", Some(3.0), Some(2.0), 6),
     guest("pipe", "pipe", "pipe round trip of two processes", Some(8.0), Some(1.3), 8),
-    guest("python", "python", "python3 -c pass", Some(3.0), None, 2),
-    guest("loop", "loop", "sh: 1,000 times /bin/true", None, None, 1),
-    guest("sqlite", "sqlite", "sqlite3: 50,000 rows, an index, a query", None, None, 1),
+    work("untar", "untar of 20,000 files", None),
+    work("git", "git status, 5,000 files", None),
+    work("grep", "find, xargs grep in 20,000 files", None),
+    work("sqlite", "sqlite3: 3,000 inserts, 3,000 selects", None),
+    work("python", "python3 -c pass", Some(3.0)),
+    work("loop", "sh: 1,000 times /bin/true", None),
     Figure {
         name: "start",
         what: "lodger run -- /bin/true (host: runsc do)",
@@ -97,6 +111,7 @@ pub const FIGURES: &[Figure] = &[
         limit: Some(0.3),
         kml: None,
         batches: 2,
+        work: false,
     },
     Figure {
         name: "scaling",
@@ -105,6 +120,7 @@ pub const FIGURES: &[Figure] = &[
         limit: Some(1.8),
         kml: None,
         batches: 1,
+        work: false,
     },
     Figure {
         name: "idle",
@@ -113,5 +129,6 @@ pub const FIGURES: &[Figure] = &[
         limit: None,
         kml: None,
         batches: 1,
+        work: false,
     },
 ];

@@ -2,8 +2,8 @@
 //! ratios with the limits they are to keep.
 //!
 //! - [`figures`]: what is measured, and the limits.
-//! - [`mod@measured`], [`calls`]: the measured program, which is this one, run again.
-//! - [`machine`]: running it, looking at a machine's processes.
+//! - [`mod@measured`], [`calls`], [`work`]: the measured program, which is this one, run again.
+//! - [`machine`]: running it, looking at a machine's processes. [`peers`]: other systems.
 //! - [`report`]: samples, the table. [`svg`]: the chart.
 //!
 //! These are measurements, not tests: a busy host makes them worthless, nothing fails.
@@ -12,13 +12,16 @@ mod calls;
 mod figures;
 mod machine;
 mod measured;
+mod peers;
 mod report;
 mod svg;
+mod work;
 
 pub use measured::main as measured;
 
 use figures::{FIGURES, Figure, Kind, MEMORY_LIMIT_MB, START_LIMIT_NS, UNPINNED_LIMIT};
 use machine::{Cpus, Programs};
+use peers::Peer;
 use report::{Limit, Row, Samples};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -62,9 +65,13 @@ impl Store {
     }
 }
 
-fn round(p: &Programs, f: &Figure, o: &Options, store: &mut Store) {
+fn round(p: &Programs, peers: &[Peer], f: &Figure, o: &Options, store: &mut Store) {
     let batches = if o.quick { 1 } else { f.batches };
-    let arg = |name: &str| vec![format!("{name}:{batches}")];
+    let arg = |name: &str| {
+        let small = (f.work && o.quick).then(|| measured::SMALL.to_string());
+        let all = small.into_iter().chain([format!("{name}:{batches}")]);
+        all.collect::<Vec<_>>()
+    };
     match f.kind {
         Kind::Guest(ours, host) => {
             store.add(HOST, p.on_host(&arg(host), Cpus::One));
@@ -72,6 +79,9 @@ fn round(p: &Programs, f: &Figure, o: &Options, store: &mut Store) {
             store.add(KML, p.in_machine(KML, &arg(ours), Cpus::One, None));
             if f.limit.is_some() {
                 store.add(FREE, p.in_machine(PINNED, &arg(ours), Cpus::All, None));
+            }
+            for peer in peers.iter().filter(|_| f.work) {
+                store.add(peer.name(), peer.run(&p.0, &arg(host)));
             }
         }
         Kind::Start => {
@@ -91,7 +101,7 @@ fn round(p: &Programs, f: &Figure, o: &Options, store: &mut Store) {
     }
 }
 
-fn rows(f: &Figure, store: &Store) -> Vec<Row> {
+fn rows(f: &Figure, peers: &[Peer], store: &Store) -> Vec<Row> {
     let unpinned = |name: &str| {
         Row::ratio(
             format!("{}.unpinned", f.name),
@@ -114,6 +124,10 @@ fn rows(f: &Figure, store: &Store) -> Vec<Row> {
             ];
             if f.limit.is_some() {
                 rows.push(unpinned(ours));
+            }
+            for peer in peers.iter().filter(|_| f.work) {
+                let what = format!("  with {}", peer.title());
+                rows.push(of(peer.name(), &what, None));
             }
             rows
         }
@@ -247,12 +261,17 @@ pub fn run(lodger: PathBuf, o: &Options) -> Result<(), String> {
     let host = host_description();
     let rounds = o.rounds.unwrap_or(if o.quick { 2 } else { 15 });
     let mut store = Store::default();
+    let mut peers: Vec<Peer> = vec![];
+    if figures.iter().any(|f| f.work) {
+        peers.extend(Peer::ALL.into_iter().filter(|p| p.is_there()));
+    }
     for r in 0..rounds {
         eprint!("\rround {} of {rounds}", r + 1);
         for f in &figures {
-            // The longest measurement, and the steadiest.
-            if f.kind != Kind::Scaling || r % 3 == 0 {
-                round(&p, f, o, &mut store);
+            // The longest measurements, and the steadiest.
+            let long = f.kind == Kind::Scaling || f.work;
+            if !long || r % 3 == 0 {
+                round(&p, &peers, f, o, &mut store);
             }
         }
     }
@@ -262,7 +281,7 @@ pub fn run(lodger: PathBuf, o: &Options) -> Result<(), String> {
     for f in &figures {
         let rows = match f.kind {
             Kind::Idle => idle(&p, o),
-            _ => rows(f, &store),
+            _ => rows(f, &peers, &store),
         };
         if let (Kind::Guest(..), [seccomp, kml, ..]) = (f.kind, &rows[..]) {
             bars.push(svg::Group {

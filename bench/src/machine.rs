@@ -22,8 +22,8 @@ impl Programs {
     /// The measured program on the host: batches in nanoseconds per operation.
     pub fn on_host(&self, what: &[String], cpus: Cpus) -> Vec<(String, f64)> {
         let mut c = Command::new(&self.0);
-        c.arg("bench-measured").args(what);
-        batches(c, cpus)
+        c.arg("bench-measured").args(what).stderr(Stdio::inherit());
+        batches(&mut c, cpus)
     }
 
     /// The measured program in a machine.
@@ -36,7 +36,8 @@ impl Programs {
     ) -> Vec<(String, f64)> {
         let mut c = self.run(engine, cpus, vcpus);
         c.arg(&self.0).arg("bench-measured").args(what);
-        batches(c, cpus)
+        c.stderr(Stdio::inherit());
+        batches(&mut c, cpus)
     }
 
     fn run(&self, engine: &str, cpus: Cpus, vcpus: Option<u32>) -> Command {
@@ -60,7 +61,8 @@ impl Programs {
     /// The same with gVisor's command, if it is installed and works.
     pub fn start_of_runsc(&self) -> Option<f64> {
         let mut c = Command::new("runsc");
-        c.args(["do", "/bin/true"]).stderr(Stdio::null());
+        c.args(["--network=none", "do", "/bin/true"])
+            .stderr(Stdio::null());
         whole(c, Cpus::All)
     }
 
@@ -103,9 +105,10 @@ fn first_cpu() -> usize {
     }
 }
 
-fn batches(mut c: Command, cpus: Cpus) -> Vec<(String, f64)> {
-    prepare(&mut c, cpus);
-    let out = c.stderr(Stdio::inherit()).output().expect("program");
+/// Runs the measured program as `c` says: batches in nanoseconds per operation.
+pub fn batches(c: &mut Command, cpus: Cpus) -> Vec<(String, f64)> {
+    prepare(c, cpus);
+    let out = c.output().expect("program");
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     text.lines()
         .filter_map(|l| {

@@ -1,7 +1,7 @@
 //! The measured program: prints a line `NAME NANOSECONDS` for each batch, per
 //! operation. It is the same on the host and in a machine.
 
-use crate::calls;
+use crate::{calls, work};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::ptr::{null, null_mut};
@@ -222,28 +222,13 @@ fn spin(threads: usize) -> f64 {
     })
 }
 
-/// A command of the PATH from start to end; nothing if there is none.
-fn command(name: &str, args: &[&str]) -> Option<f64> {
-    let mut ok = false;
-    let ns = per(1, || {
-        let mut c = std::process::Command::new(name);
-        let st = c.args(args).stdout(std::process::Stdio::null()).status();
-        ok = st.is_ok_and(|s| s.success());
-    });
-    ok.then_some(ns)
-}
-
-const LOOP: &str = "i=0; while [ $i -lt 1000 ]; do /bin/true; i=$((i+1)); done";
-
-const SQL: &str = "create table t(a integer primary key, b text);
-with recursive n(i) as (select 1 union all select i+1 from n where i < 50000)
-  insert into t select i, hex(i * 7919) from n;
-create index b on t(b);
-select count(*), sum(a) from t where b > '35';";
+/// The argument that makes real work short.
+pub const SMALL: &str = "small";
 
 /// Does what `args` name, `NAME:BATCHES` each.
 pub fn main(args: &[String]) {
-    for arg in args {
+    let small = args.iter().any(|a| a == SMALL);
+    for arg in args.iter().filter(|a| *a != SMALL) {
         let (name, batches) = arg.split_once(':').unwrap_or((arg, "1"));
         for _ in 0..batches.parse().unwrap_or(1u32) {
             let ns = match name {
@@ -266,16 +251,10 @@ pub fn main(args: &[String]) {
                 "futex" => futex(),
                 "spin1" => spin(1),
                 "spin2" => spin(2),
-                _ => {
-                    let ran = match name {
-                        "python" => command("python3", &["-c", "pass"]),
-                        "loop" => command("sh", &["-c", LOOP]),
-                        "sqlite" => command("sqlite3", &[":memory:", SQL]),
-                        _ => panic!("no measurement {name}"),
-                    };
-                    let Some(ns) = ran else { continue };
-                    ns
-                }
+                _ => match work::measure(name, small) {
+                    Some(ns) => ns,
+                    None => continue,
+                },
             };
             println!("{name} {ns:.1}");
         }

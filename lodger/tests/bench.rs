@@ -12,6 +12,7 @@ fn every_row_yields_a_number() {
     assert!(out.status.success(), "{err}");
     let text = String::from_utf8_lossy(&out.stdout);
     let names: Vec<&str> = text.lines().filter_map(|l| field(l, "name")).collect();
+    let missing = |p: &str| Command::new(p).arg("--version").output().is_err();
     let mut expected = vec![];
     for f in [
         "getppid",
@@ -32,24 +33,35 @@ fn every_row_yields_a_number() {
         "fork",
         "exec",
         "pipe",
+        "untar",
+        "git",
+        "grep",
+        "sqlite",
         "python",
         "loop",
-        "sqlite",
     ] {
         expected.extend([format!("{f}.seccomp"), format!("{f}.kml")]);
         if ["call", "clock", "touch", "fork", "exec", "pipe", "python"].contains(&f) {
             expected.push(format!("{f}.unpinned"));
         }
+        if ["untar", "git", "grep", "sqlite", "python", "loop"].contains(&f) {
+            let peers = [("uml", "linux.uml"), ("gvisor", "runsc")];
+            let there = peers.iter().filter(|(_, program)| !missing(program));
+            expected.extend(there.map(|(peer, _)| format!("{f}.{peer}")));
+        }
     }
     expected.extend(["start", "start.unpinned", "scaling"].map(String::from));
     expected.extend(["memory", "rss", "ticks", "cpu", "switches"].map(|n| format!("idle.{n}")));
     // Programs that this host does not have are not measured.
-    let missing = |p: &str| Command::new(p).arg("--version").output().is_err();
-    let absent: Vec<&str> = [("python.", "python3"), ("sqlite.", "sqlite3")]
-        .iter()
-        .filter(|(_, program)| missing(program))
-        .map(|(prefix, _)| *prefix)
-        .collect();
+    let absent: Vec<&str> = [
+        ("python.", "python3"),
+        ("sqlite.", "sqlite3"),
+        ("git.", "git"),
+    ]
+    .iter()
+    .filter(|(_, program)| missing(program))
+    .map(|(prefix, _)| *prefix)
+    .collect();
     assert_eq!(names, expected, "{err}");
     for line in text.lines() {
         if absent
