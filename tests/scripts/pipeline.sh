@@ -25,5 +25,5 @@ find x -type f -exec sha256sum {} + | sort -k2 | sha256sum
 grep -c key42 data/* | sort | tail -2
 tr a-z A-Z < data/part0 | head -c 1000 | tail -c 40
 cut -d' ' -f2 data/part0 | sort | uniq -c | sort -rn | head -3
-xargs -n1 -P4 sha256sum <<< "$(find data -type f | head -8)" | sort | sha256sum
+xargs -n1 -P4 sha256sum <<< "$(find data -type f | sort | head -8)" | sort | sha256sum
 rm -rf data x t.tgz; ls

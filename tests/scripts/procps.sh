@@ -1,10 +1,13 @@
 # What ps, free, uptime, mount and friends need from /proc; numbers that differ are cut off.
 ps -o pid= -p $$ | tr -d ' ' | sed "s/^$$\$/own pid/"
 ps -o comm= -p $$
+# Until the child is the program it becomes, in the state that is asked for.
+is() { [ "$(cat /proc/$s/comm)" = sleep ] && grep -q "^State:.$1" /proc/$s/status; }
 sleep 50 & s=$!
+until is S; do :; done
 ps -o ppid=,stat=,comm= -p $s | sed "s/$$/parent/" | tr -s ' ' | sed "s/^ //"
 ps -e -o comm= | grep -c '^sleep$' | awk '{print ($1 >= 1)}'
-kill -STOP $s; sleep 0.1; ps -o stat= -p $s | cut -c1; kill -CONT $s; kill $s; wait $s 2>/dev/null
+kill -STOP $s; until is T; do :; done; ps -o stat= -p $s | cut -c1; kill -CONT $s; kill $s; wait $s 2>/dev/null
 free | awk 'NR == 1 {print $1, $2, $3} NR == 2 {print $1, ($2 > 1000), ($3 > 0)}'
 cat /proc/uptime | awk '{print NF, ($1 > 0)}'
 cat /proc/loadavg | awk '{print NF}'

@@ -15,9 +15,9 @@ x=/usr/share/doc; echo "${x##*/} ${x%/*} ${x/usr/USR}"
 false | true; echo "pipe $? ${PIPESTATUS[*]}"
 set -o pipefail; false | true; echo "pipefail $?"; set +o pipefail
 trap 'echo trapped USR1' USR1; kill -USR1 $$; trap - USR1
-trap 'echo bye' EXIT
 sleep 0.1 & p=$!; wait $p; echo "waited $?"
 sleep 10 & kill $!; wait $! 2>/dev/null; echo "killed $?"
+trap 'echo bye' EXIT
 (kill -9 $BASHPID); echo "kill -9 $?"
 bash -c 'kill -SEGV $$' 2>/dev/null; echo "segv $?"
 nosuchcommand 2>/dev/null; echo "not found $?"
