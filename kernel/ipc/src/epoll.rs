@@ -167,6 +167,8 @@ impl Epoll {
                         let ipc = self.ipc.clone();
                         let _nest = ipc.nest.lock();
                         self.check_nesting(inner)?;
+                        let room = inner.parents.lock().try_reserve(1);
+                        room.map_err(|_| Errno::ENOMEM)?;
                         self.add(key, file, ev)?;
                         let mut parents = inner.parents.lock();
                         if !parents.iter().any(|p| Weak::ptr_eq(p, &self.this)) {

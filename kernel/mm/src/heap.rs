@@ -1,21 +1,20 @@
 //! The kernel heap. The binary's global allocator calls these for code that runs on kernel stacks.
 //!
-//! Objects up to 2 KiB come from slabs: blocks of one to four frames cut into
-//! objects of one size. Free objects of a slab are linked through their first
-//! bytes; the slab's state is in the descriptor of its first frame. Larger
-//! objects are runs of frames. Every operation is O(1), and takes its class's
+//! Objects up to 2 KiB come from slabs: frames cut into objects of one size. A slab is a
+//! single frame, so that memory that is free but in pieces serves as well as any. Free
+//! objects of a slab are linked through their first bytes; the slab's state is in the
+//! descriptor of its frame. Larger objects are runs of frames. Every operation is O(1), and takes its class's
 //! lock and perhaps the buddy's, so that any other lock may be held.
 
 use crate::frame::{self, Kind, desc};
 use core::alloc::Layout;
 use core::sync::atomic::Ordering::Relaxed;
-use hal::mem::MEM_BASE;
 use hal::{PAGE_SIZE, Pfn};
 use sync::{SpinLock, level};
 
-/// Object sizes. Powers of two are aligned to themselves.
+/// Object sizes, such that little of a frame is left over. Powers of two are aligned to themselves.
 const SIZES: [u16; 16] = [
-    16, 32, 48, 64, 96, 128, 160, 192, 256, 320, 384, 512, 768, 1024, 1536, 2048,
+    16, 32, 48, 64, 96, 128, 160, 192, 256, 320, 400, 512, 816, 1024, 1360, 2048,
 ];
 /// Class of each size, in steps of 16 bytes.
 const CLASS_OF: [u8; 129] = {
@@ -36,15 +35,6 @@ const KEEP_EMPTY: u32 = 1;
 /// Pattern of a free object's second word, debug builds only.
 const FREE_MARK: u64 = 0xfee1_dead_0bad_cafe;
 const POISON: u8 = 0x6b;
-
-/// log2 of the frames of a slab.
-const fn slab_order(class: usize) -> u32 {
-    match SIZES[class] {
-        0..=256 => 0,
-        257..=768 => 1,
-        _ => 2,
-    }
-}
 
 struct Class {
     /// First frame of the slabs that have free objects, 0 = none.
@@ -196,15 +186,14 @@ pub fn alloc(layout: Layout) -> *mut u8 {
     if let Some(p) = class.lock().take(size) {
         return p;
     }
-    let order = slab_order(c);
-    let Some(slab) = frame::alloc_heap(1 << order, false) else {
+    let Some(slab) = frame::alloc_heap(1, false) else {
         return core::ptr::null_mut();
     };
     Slab {
         free: 0,
         used: 0,
         fresh: 0,
-        total: ((PAGE_SIZE << order) / size) as u16,
+        total: (PAGE_SIZE / size) as u16,
     }
     .store(slab.0);
     let mut k = class.lock();
@@ -241,11 +230,8 @@ pub unsafe fn dealloc(ptr: *mut u8, layout: Layout) {
         return;
     };
     let size = SIZES[c] as usize;
-    let order = slab_order(c);
-    // Slabs are aligned to their size within memory, and so is memory.
-    let base = ptr.addr() & !((PAGE_SIZE << order) - 1);
-    let pfn = Pfn::of_addr(base).0;
-    let off = ptr.addr() - base;
+    let pfn = Pfn::of_addr(ptr.addr()).0;
+    let off = ptr.addr() % PAGE_SIZE;
     if cfg!(debug_assertions) {
         assert!(
             desc(pfn).kind() == Kind::Heap && off % size == 0,
@@ -285,7 +271,7 @@ pub unsafe fn dealloc(ptr: *mut u8, layout: Layout) {
         s.store(pfn);
     }
     if gone {
-        frame::free_raw(Pfn(pfn), 1 << order, Kind::Heap);
+        frame::free_raw(Pfn(pfn), 1, Kind::Heap);
     }
 }
 
@@ -342,5 +328,3 @@ pub unsafe fn realloc(ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 
     }
     p
 }
-
-const _: () = assert!(MEM_BASE % (PAGE_SIZE << 2) == 0);

@@ -241,7 +241,7 @@ pub fn sys_semctl(cx: &Ctx, id: i32, num: i32, cmd: i32, arg: Ptr) -> Result<i32
             Ok(0)
         }
         IPC_RMID => {
-            sem::removed(&*table.remove(cx, id)?);
+            ipc.sysv.sem_remove(cx, id)?;
             Ok(0)
         }
         IPC_INFO | 19 => {
@@ -279,7 +279,7 @@ pub fn sys_semctl(cx: &Ctx, id: i32, num: i32, cmd: i32, arg: Ptr) -> Result<i32
         }
         GETALL => {
             let (o, _) = look(cx, table, id, false, false)?;
-            let bytes: Vec<u8> = sem::values(&o)
+            let bytes: Vec<u8> = sem::values(&o)?
                 .iter()
                 .flat_map(|v| v.to_ne_bytes())
                 .collect();

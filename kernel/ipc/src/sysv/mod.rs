@@ -34,12 +34,38 @@ pub struct SysV {
     pub shm: Table<shm::Segment>,
     /// Semaphore sets.
     pub sem: Table<sem::Set>,
-    /// Semaphores of all sets.
+    /// Bytes of all semaphores and adjustments.
     pub(crate) sems: Arc<AtomicUsize>,
     /// Semaphore adjustments at exit, by process.
     pub(crate) undo: sem::Undos,
     /// Message queues.
     pub msg: Table<msg::Queue>,
+    /// Bytes of all messages.
+    pub(crate) messages: Arc<AtomicUsize>,
+}
+
+/// Bytes that count among all of their kind: objects belong to no process, so nobody's end
+/// gives their memory back.
+pub(crate) struct Charge {
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Charge {
+    /// `None` beyond a sixteenth of memory.
+    pub(crate) fn new(all: &Arc<AtomicUsize>, bytes: usize) -> Option<Charge> {
+        let most = (mm::frame::stats().total as usize).saturating_mul(hal::PAGE_SIZE) / 16;
+        let before = all.fetch_add(bytes, Ordering::Relaxed);
+        let all = all.clone();
+        let charge = Charge { bytes, all };
+        (before.saturating_add(bytes) <= most).then_some(charge)
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// An object with owner and mode.

@@ -1,6 +1,6 @@
 //! Message queues, msgget(2), msgop(2).
 
-use super::{Object, READ, SysV, WRITE, seconds};
+use super::{Charge, Object, READ, SysV, WRITE, seconds};
 use abi::sysv::{IPC_NOWAIT, MsqidDs};
 use abi::{Errno, Result};
 use alloc::collections::VecDeque;
@@ -23,6 +23,7 @@ const MSG_COPY: i32 = 0o40000;
 struct Message {
     kind: i64,
     data: Vec<u8>,
+    _charge: Charge,
 }
 
 struct Inner {
@@ -116,12 +117,10 @@ impl SysV {
                 writers: WaitQueue::new(),
             })
         };
-        // Full queues, which belong to no process, take a sixteenth of memory at most.
-        let fit = mm::frame::stats().total as usize * hal::PAGE_SIZE / 16 / MAX_BYTES as usize;
-        let most = MAX_QUEUES.min(u32::try_from(fit).unwrap_or(MAX_QUEUES));
-        self.msg.get(cx, key, flags, most, |_| Ok(()), make)
+        self.msg.get(cx, key, flags, MAX_QUEUES, |_| Ok(()), make)
     }
-    /// msgsnd(2), the message copied in. [`Errno::EINVAL`] for a bad type or length.
+    /// msgsnd(2), the message copied in. [`Errno::EINVAL`] for a bad type or length,
+    /// [`Errno::ENOMEM`] when the messages of all queues take too much memory.
     pub fn msgsnd(&self, cx: &dyn Caller, id: i32, kind: i64, data: Vec<u8>, flags: i32) -> Result {
         if kind < 1 || data.len() > MAX_MESSAGE {
             return Err(Errno::EINVAL);
@@ -129,7 +128,12 @@ impl SysV {
         let o = self.msg.find(id)?;
         o.check(&cx.cred(), WRITE)?;
         let len = data.len() as u64;
-        let mut message = Some(Message { kind, data });
+        let bytes = size_of::<Message>() + data.len();
+        let mut message = Some(Message {
+            kind,
+            data,
+            _charge: Charge::new(&self.messages, bytes).ok_or(Errno::ENOMEM)?,
+        });
         let now = seconds(cx);
         let pid = cx.pid();
         let mut step = || -> Option<Result> {
@@ -141,6 +145,9 @@ impl SysV {
             let full = i.bytes + len > i.capacity || i.messages.len() as u64 >= i.capacity;
             if full {
                 return (flags & IPC_NOWAIT != 0).then_some(Err(Errno::EAGAIN));
+            }
+            if i.messages.try_reserve(1).is_err() {
+                return Some(Err(Errno::ENOMEM));
             }
             i.messages.extend(message.take());
             i.bytes += len;

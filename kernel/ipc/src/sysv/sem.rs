@@ -1,13 +1,12 @@
 //! Semaphore sets, semget(2), semop(2).
 
-use super::{Object, READ, SysV, Table, WRITE, seconds};
+use super::{Charge, Object, READ, SysV, Table, WRITE, seconds};
 use abi::sysv::{IPC_NOWAIT, SemBuf, SemidDs};
 use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::AtomicUsize;
 use sync::{SpinLock, WaitQueue, level};
 use vfs::file::Caller;
 
@@ -43,35 +42,33 @@ pub struct Set {
     _charge: Charge,
 }
 
-/// Semaphores of a set, counted among those of the machine. They belong to no
-/// process, so nobody's end gives their memory back.
-struct Charge {
-    count: usize,
-    all: Arc<AtomicUsize>,
-}
-
-impl Charge {
-    /// [`Errno::ENOSPC`] beyond a sixteenth of memory.
-    fn new(all: &Arc<AtomicUsize>, count: usize) -> Result<Charge> {
-        let bytes = (mm::frame::stats().total as usize).saturating_mul(hal::PAGE_SIZE) / 16;
-        let all = all.clone();
-        let before = all.fetch_add(count, Ordering::Relaxed);
-        let charge = Charge { count, all };
-        if (before + count).saturating_mul(size_of::<Sem>()) > bytes {
-            return Err(Errno::ENOSPC);
-        }
-        Ok(charge)
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.count, Ordering::Relaxed);
-    }
-}
-
 /// What SEM_UNDO has noted: by process and set, an adjustment for each semaphore.
-pub(crate) type Undos = SpinLock<BTreeMap<(i32, i32), Vec<i32>>, { level::TASK }>;
+pub(crate) type Undos = SpinLock<BTreeMap<(i32, i32), Adjust>, { level::TASK }>;
+
+/// Adjustments of one process for one set.
+pub(crate) struct Adjust {
+    list: Vec<i32>,
+    _charge: Charge,
+}
+
+impl Adjust {
+    /// [`Errno::ENOMEM`], as semop(2) has it.
+    fn new(all: &Arc<AtomicUsize>, count: usize) -> Result<Adjust> {
+        let charge = Charge::new(all, count * size_of::<i32>()).ok_or(Errno::ENOMEM)?;
+        let mut list = Vec::new();
+        list.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+        list.resize(count, 0);
+        Ok(Adjust {
+            list,
+            _charge: charge,
+        })
+    }
+}
+
+/// Whether SEM_UNDO makes a note of the operation.
+fn noted(op: &SemBuf) -> bool {
+    op.flags & SEM_UNDO != 0 && op.op != 0
+}
 
 /// Outcome of trying all operations of a call at once.
 enum Try {
@@ -82,12 +79,7 @@ enum Try {
 }
 
 impl Set {
-    fn attempt(
-        inner: &mut Inner,
-        ops: &[SemBuf],
-        undo: &mut BTreeMap<(i32, i32), Vec<i32>>,
-        key: (i32, i32),
-    ) -> Try {
+    fn attempt(inner: &mut Inner, ops: &[SemBuf], undo: Option<&mut Adjust>, pid: i32) -> Try {
         // Values as they would be, for the semaphores concerned.
         let mut new: BTreeMap<usize, i32> = BTreeMap::new();
         for op in ops {
@@ -108,18 +100,18 @@ impl Set {
             }
             new.insert(n, next);
         }
-        let count = inner.sems.len();
-        for op in ops.iter().filter(|o| o.flags & SEM_UNDO != 0 && o.op != 0) {
-            let list = undo.entry(key).or_insert_with(|| vec![0; count]);
-            if let Some(a) = list.get_mut(op.num as usize) {
-                *a = (*a - op.op as i32).clamp(-MAX_VALUE - 1, MAX_VALUE);
+        if let Some(undo) = undo {
+            for op in ops.iter().filter(|op| noted(op)) {
+                if let Some(a) = undo.list.get_mut(op.num as usize) {
+                    *a = (*a - op.op as i32).clamp(-MAX_VALUE - 1, MAX_VALUE);
+                }
             }
         }
         for op in ops {
             let n = op.num as usize;
             if let (Some(sem), Some(v)) = (inner.sems.get_mut(n), new.get(&n)) {
                 sem.value = *v;
-                sem.pid = key.0;
+                sem.pid = pid;
             }
         }
         Try::Done
@@ -147,11 +139,6 @@ pub fn stat(o: &Object<Set>) -> SemidDs {
         nsems: i.sems.len() as u64,
         ..SemidDs::default()
     }
-}
-
-/// Tells those who wait for a removed set.
-pub fn removed(o: &Object<Set>) {
-    o.value.wake();
 }
 
 /// Number of semaphores.
@@ -182,10 +169,14 @@ pub fn ask(o: &Object<Set>, num: i32, what: Ask) -> Result<i32> {
     })
 }
 
-/// GETALL.
-pub fn values(o: &Object<Set>) -> Vec<u16> {
+/// GETALL. [`Errno::ENOMEM`].
+pub fn values(o: &Object<Set>) -> Result<Vec<u16>> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(count(o)).map_err(|_| Errno::ENOMEM)?;
+    // The number of semaphores never changes, so nothing is allocated under the lock.
     let i = o.value.inner.lock();
-    i.sems.iter().map(|s| s.value as u16).collect()
+    all.extend(i.sems.iter().map(|s| s.value as u16));
+    Ok(all)
 }
 
 impl SysV {
@@ -206,7 +197,7 @@ impl SysV {
             if n == 0 {
                 return Err(Errno::EINVAL);
             }
-            let charge = Charge::new(&self.sems, n)?;
+            let charge = Charge::new(&self.sems, n * size_of::<Sem>()).ok_or(Errno::ENOSPC)?;
             let mut sems = Vec::new();
             sems.try_reserve_exact(n).map_err(|_| Errno::ENOMEM)?;
             sems.resize(n, Sem::default());
@@ -238,6 +229,10 @@ impl SysV {
         let alters = ops.iter().any(|op| op.op != 0);
         o.check(&cx.cred(), if alters { WRITE } else { READ })?;
         let key = (cx.pid(), id);
+        if ops.iter().any(noted) && !self.undo.lock().contains_key(&key) {
+            let new = Adjust::new(&self.sems, count)?;
+            self.undo.lock().entry(key).or_insert(new);
+        }
         let now = seconds(cx);
         let mut waits: Option<(usize, usize)> = None;
         let mut step = || -> Option<Result> {
@@ -247,7 +242,7 @@ impl SysV {
             let mut inner = o.value.inner.lock();
             let t = {
                 let mut undo = self.undo.lock();
-                Set::attempt(&mut inner, ops, &mut undo, key)
+                Set::attempt(&mut inner, ops, undo.get_mut(&key), key.0)
             };
             let next = match t {
                 Try::Wait(n, kind) => Some((n, kind)),
@@ -312,9 +307,9 @@ impl SysV {
             inner.ctime = seconds(cx);
             // Adjustments at exit do not survive a set value.
             let mut undo = self.undo.lock();
-            for (key, list) in undo.iter_mut() {
+            for (key, adjust) in undo.iter_mut() {
                 if key.1 == o.id
-                    && let Some(part) = list.get_mut(first..end)
+                    && let Some(part) = adjust.list.get_mut(first..end)
                 {
                     part.fill(0);
                 }
@@ -323,28 +318,30 @@ impl SysV {
         o.value.wake();
         Ok(())
     }
+    /// IPC_RMID: takes the set out and tells those who wait for it. [`Errno::EINVAL`], [`Errno::EPERM`].
+    pub fn sem_remove(&self, cx: &dyn Caller, id: i32) -> Result {
+        let o = self.sem.remove(cx, id)?;
+        o.value.wake();
+        self.undo.lock().retain(|key, _| key.1 != id);
+        Ok(())
+    }
     /// A process has ended: its adjustments are carried out.
     pub fn process_exit(&self, pid: i32) {
-        let mine: Vec<(i32, Vec<i32>)> = {
-            let mut undo = self.undo.lock();
-            if undo.is_empty() {
+        loop {
+            let found = {
+                let mut undo = self.undo.lock();
+                let first = undo.range((pid, i32::MIN)..=(pid, i32::MAX)).next();
+                first.map(|(k, _)| *k).and_then(|k| undo.remove_entry(&k))
+            };
+            let Some(((_, id), adjust)) = found else {
                 return;
-            }
-            let keys: Vec<(i32, i32)> = undo
-                .range((pid, i32::MIN)..=(pid, i32::MAX))
-                .map(|(k, _)| *k)
-                .collect();
-            keys.iter()
-                .filter_map(|k| Some((k.1, undo.remove(k)?)))
-                .collect()
-        };
-        for (id, list) in mine {
+            };
             let Ok(o) = Table::find(&self.sem, id) else {
                 continue;
             };
             {
                 let mut inner = o.value.inner.lock();
-                for (s, a) in inner.sems.iter_mut().zip(&list) {
+                for (s, a) in inner.sems.iter_mut().zip(&adjust.list) {
                     if *a != 0 {
                         s.value = (s.value + a).clamp(0, MAX_VALUE);
                         s.pid = pid;

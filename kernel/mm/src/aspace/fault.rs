@@ -105,7 +105,7 @@ impl Mm {
                 }
                 Outcome::Fail(e) => return Err(e),
                 Outcome::NoMemory => {
-                    if self.is_victim() || !frame::make_room(1) {
+                    if self.is_victim() || !frame::make_room() {
                         return Err(FaultError::Oom);
                     }
                     if self.is_victim() {
@@ -606,7 +606,7 @@ impl Mm {
         };
         match outcome {
             Outcome::Done | Outcome::Again => Some(()),
-            Outcome::NoMemory => frame::make_room(1).then_some(()),
+            Outcome::NoMemory => frame::make_room().then_some(()),
             Outcome::Fail(_) => None,
         }
     }

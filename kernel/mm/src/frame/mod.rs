@@ -179,7 +179,11 @@ pub fn pressure() -> bool {
 /// Reclaims, or kills, until the pressure is gone. Whether it is. May sleep; no lock held.
 #[cold]
 pub fn relieve() -> bool {
-    !pressure() || make_room_until(256, &|| !pressure())
+    if !pressure() {
+        return true;
+    }
+    reclaim(256);
+    !pressure() || kill_until(&|| !pressure())
 }
 
 /// Free frames that the host still holds memory for.
@@ -245,19 +249,21 @@ fn shrink(n: usize) -> usize {
     shrinker(n)
 }
 
-/// Makes room for `n` more guest frames: reclaims page cache, then calls the
-/// OOM handler and waits for what it killed. `false`: there is no more memory.
-/// May sleep: called with no spin lock held.
-pub(crate) fn make_room(n: usize) -> bool {
-    let st = state();
-    let enough = || st.free.load(Relaxed) > st.reserve + n;
-    reclaim(n.max(256)) || make_room_until(n.max(256), &enough)
-}
+/// Pages of the page cache that programs need for running at all. When fewer can be taken,
+/// each is faulted in again at once, and taking them is no way to make room.
+const WORKING_SET: usize = 64;
 
-/// Reclaims about `n` frames, then kills, until it is `enough`. Whether it is worth another try.
-fn make_room_until(n: usize, enough: &dyn Fn() -> bool) -> bool {
-    reclaim(n);
-    enough() || kill_until(enough)
+/// Makes room for more guest frames: reclaims page cache, then kernel objects, then calls
+/// the OOM handler and waits for what it killed. `false`: there is no more memory.
+/// May sleep: called with no spin lock held.
+pub(crate) fn make_room() -> bool {
+    let st = state();
+    let enough = || st.free.load(Relaxed) > st.reserve + WORKING_SET;
+    if crate::page_cache::registry::reclaim(256) >= WORKING_SET {
+        return true;
+    }
+    shrink(1024);
+    enough() || kill_until(&enough)
 }
 
 /// Kills until it is `enough`, but does not wait long. Whether it is worth another try.
@@ -553,8 +559,8 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
-    /// Runs after which it is time to flush.
-    pub(crate) const FULL: usize = 2048;
+    /// Runs after which it is time to flush: their list grows under spin locks, and fits into a frame.
+    pub(crate) const FULL: usize = 512;
 
     pub(crate) fn add(&mut self, p: Pfn) {
         self.pages += 1;

@@ -85,7 +85,7 @@ impl PageCache {
             Some(run) => Ok(Some((first, n, run))),
             None => match take(1) {
                 Some(run) => Ok(Some((index, 1, run))),
-                None if frame::make_room(1) => Ok(None),
+                None if frame::make_room() => Ok(None),
                 None => Err(Errno::ENOMEM),
             },
         }

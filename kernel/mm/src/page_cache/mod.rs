@@ -209,7 +209,7 @@ impl PageCache {
             at = self
                 .pages
                 .lock()
-                .remove(next, end, clean, 4096, |p| gathered.add(p));
+                .remove(next, end, clean, Gathered::FULL, |p| gathered.add(p));
             any |= !gathered.is_empty();
             // The page tables have references of their own.
             gathered.release();
@@ -232,7 +232,7 @@ impl Drop for PageCache {
         let pages = self.pages.get_mut();
         let mut at = Some(0);
         while let Some(next) = at {
-            at = pages.remove(next, u64::MAX >> PAGE_SHIFT, false, 65536, |p| {
+            at = pages.remove(next, u64::MAX >> PAGE_SHIFT, false, Gathered::FULL, |p| {
                 gathered.add(p)
             });
             gathered.release();

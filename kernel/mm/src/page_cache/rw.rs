@@ -229,7 +229,7 @@ impl PageCache {
                     }
                 }
             }
-            if !frame::make_room(1) {
+            if !frame::make_room() {
                 return Err(Errno::ENOSPC);
             }
         }
