@@ -26,6 +26,7 @@ mod error;
 mod facts;
 mod kml;
 mod lock;
+mod patience;
 mod queue;
 mod sysvec;
 mod x86_64;
@@ -34,7 +35,7 @@ mod zygote;
 pub use engine::{Death, EngineOptions, SeccompEngine};
 pub use error::Error;
 pub use facts::HostFacts;
-pub use kml::{KmlEngine, PANIC_STATUS, share_memory};
+pub use kml::{KmlEngine, NO_ROOM_STATUS, PANIC_STATUS, share_memory};
 pub use x86_64::X86_64;
 pub use zygote::{Zygote, ZygoteConfig, continue_all, kill_all, stop_all, wait_for_all};
 

@@ -123,11 +123,22 @@ pub fn restore() {
     }
 }
 
+/// Stderr's terminal, through a descriptor on which writes never wait.
+pub(crate) fn stderr_without_waiting() -> Option<i32> {
+    let c = CONSOLE.get()?;
+    (c.own && c.is_stderr).then_some(c.fd)
+}
+
 /// Ends the guardian process. After [`restore`], right before exit.
 pub(crate) fn dismiss_guardian() {
     if let Some(c) = CONSOLE.get() {
         c.guardian.dismiss();
     }
+}
+
+/// The guardian process: our end of its pipe, and its number.
+pub(crate) fn guardian() -> Option<(i32, i32)> {
+    Some(CONSOLE.get()?.guardian.handle())
 }
 
 impl HostConsole {

@@ -29,6 +29,12 @@ impl Page {
         // SAFETY: mapped for ever, aligned, and all zero is a valid page.
         Ok(unsafe { &*page })
     }
+    /// Processes forked from now on do not get it: guests may write to what they have.
+    fn keep(&'static self) -> Result<(), Errno> {
+        let at = core::ptr::from_ref(self).addr();
+        // SAFETY: changes nothing for this process.
+        unsafe { mem::madvise(at, size_of::<Page>(), libc::MADV_DONTFORK) }
+    }
     /// From now on `saved` is to be restored.
     pub(crate) fn arm(&self, saved: &Termios) {
         for (w, b) in self.words.iter().zip(saved.to_bytes().chunks(4)) {
@@ -83,6 +89,7 @@ impl Guardian {
             Ok(0) => guard(tty, theirs, page, parent),
             Ok(pid) => {
                 fd::close(theirs);
+                page.keep()?;
                 Ok(Guardian {
                     page,
                     pipe: ours,
@@ -95,6 +102,11 @@ impl Guardian {
                 Err(e)
             }
         }
+    }
+
+    /// Our end of its pipe, and its number. It restores the terminal when that end closes.
+    pub(crate) fn handle(&self) -> (i32, i32) {
+        (self.pipe, self.pid)
     }
 
     /// Lets the guardian go and waits until it is gone.

@@ -1,10 +1,12 @@
 //! What the host allows this process: descriptors.
 
-use host_sys::{file, task};
+use host_sys::{Errno, fd, file, task};
 
 /// Descriptors of the kernel process that are not for host files: the
 /// engine's (per user process and vCPU), devices, and a reserve.
 const RESERVE: u64 = 256;
+/// Descriptors that host directories need at least.
+const FILES_MIN: u64 = 8;
 
 /// Raises the soft limit on descriptors to the hard one. Returns how many
 /// descriptors the host directories may hold.
@@ -26,7 +28,22 @@ fn file_budget(limit: u64) -> usize {
     } else {
         limit / 4
     };
-    share.clamp(8, 8192) as usize
+    share.clamp(FILES_MIN, 8192) as usize
+}
+
+/// Whether the host directories can still hold some descriptors; `any` is an open one.
+///
+/// # Errors
+/// EMFILE.
+pub fn check_descriptors(any: i32) -> Result<(), Errno> {
+    let (soft, _) = task::limit(libc::RLIMIT_NOFILE)?;
+    // The host gives the lowest free number.
+    let next = file::fcntl(any, libc::F_DUPFD_CLOEXEC, 0).map_err(|_| Errno::EMFILE)?;
+    fd::close(next as i32);
+    match next as u64 + FILES_MIN > soft {
+        true => Err(Errno::EMFILE),
+        false => Ok(()),
+    }
 }
 
 /// Whether descriptor `fd` is open.

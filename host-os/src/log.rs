@@ -3,9 +3,9 @@
 //! Written with raw calls from any thread and any stack. Control characters,
 //! which a guest could smuggle in to steer the user's terminal, are replaced.
 
-use crate::clock;
+use crate::{clock, console, shutdown};
 use core::fmt::Write;
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 use hal::platform::LogLevel;
 use host_sys::{Errno, event};
 use std::borrow::Cow;
@@ -15,10 +15,19 @@ const STDERR: i32 = 2;
 static LEVEL: AtomicU8 = AtomicU8::new(LogLevel::Warn as u8);
 /// Stderr is a terminal in raw mode: a line needs its own carriage return.
 static RAW_TERMINAL: AtomicBool = AtomicBool::new(false);
+/// How long, in ms, a line waits for room in stderr.
+const ROOM_MS: i32 = 1000;
+/// The same when the machine is ending; 0 once that was in vain.
+static LAST_ROOM_MS: AtomicI32 = AtomicI32::new(ROOM_MS);
 
 /// Sets the least severe level that is printed.
 pub fn set_level(level: LogLevel) {
     LEVEL.store(level as u8, Ordering::Relaxed);
+}
+
+/// Lets what is said when the machine is ending wait `ms` at most for room in stderr.
+pub fn hurry(ms: i32) {
+    LAST_ROOM_MS.fetch_min(ms, Ordering::Relaxed);
 }
 
 /// Tells whether stderr is a terminal that does no output processing at the moment.
@@ -108,14 +117,18 @@ fn put(prefix: &[u8], text: &str) {
     }
 }
 
-/// Writes the pieces as one write where the host allows. Gives up after a
-/// second in which stderr takes nothing, so that a stuck reader cannot hang the machine.
+/// Writes the pieces as one write where the host allows. Gives up after [`ROOM_MS`]
+/// in which stderr takes nothing, if it says so or the machine is ending, so that a stuck
+/// reader cannot hang it.
 fn write_all(mut parts: [&[u8]; 3]) {
-    loop {
-        if parts.iter().all(|p| p.is_empty()) {
+    let ending = shutdown::is_ending();
+    let own = ending.then(console::stderr_without_waiting).flatten();
+    let to = own.unwrap_or(STDERR);
+    while parts.iter().any(|p| !p.is_empty()) {
+        if ending && !takes_more(to, ending) {
             return;
         }
-        match event::write3(STDERR, parts) {
+        match event::write3(to, parts) {
             Ok(mut n) => {
                 for p in &mut parts {
                     let k = n.min(p.len());
@@ -124,19 +137,28 @@ fn write_all(mut parts: [&[u8]; 3]) {
                 }
             }
             Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => {
-                let mut p = [libc::pollfd {
-                    fd: STDERR,
-                    events: libc::POLLOUT,
-                    revents: 0,
-                }];
-                if !matches!(event::poll(&mut p, 1000), Ok(1..) | Err(Errno::EINTR)) {
-                    return;
-                }
-            }
+            Err(Errno::EAGAIN) if takes_more(to, ending) => {}
             Err(_) => return,
         }
     }
+}
+
+/// Waits for room in descriptor `fd`, not for ever.
+fn takes_more(fd: i32, ending: bool) -> bool {
+    let mut p = [libc::pollfd {
+        fd,
+        events: libc::POLLOUT,
+        revents: 0,
+    }];
+    let ms = match ending {
+        true => LAST_ROOM_MS.load(Ordering::Relaxed),
+        false => ROOM_MS,
+    };
+    let room = matches!(event::poll(&mut p, ms), Ok(1..) | Err(Errno::EINTR));
+    if !room && ending {
+        hurry(0);
+    }
+    room
 }
 
 #[cfg(test)]

@@ -109,6 +109,8 @@ pub fn text(e: Errno) -> String {
         Errno::EMFILE => " (the limit on descriptors, ulimit -n)",
         Errno::ENFILE => " (the limit on descriptors, sysctl fs.file-max)",
         Errno::EAGAIN => " (the limit on processes, ulimit -u, or of the control group)",
+        Errno::EFBIG => " (the limit on file sizes, ulimit -f)",
+        Errno::ENOMEM if limited_address_space() => " (the limit on address space, ulimit -v)",
         _ => "",
     };
     format!("{words}{hint}")

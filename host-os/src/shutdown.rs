@@ -32,6 +32,10 @@ pub struct Processes {
     pub stop: fn(),
     /// Lets them go on.
     pub resume: fn(),
+    /// This process's number: kernel code may run in others too.
+    pub kernel: i32,
+    /// Status with which such another one tells that the memory file has no room.
+    pub no_room: i32,
 }
 
 /// Sets how to reach the machine's processes.
@@ -92,8 +96,14 @@ pub fn exit(code: i32) -> ! {
     host_sys::task::exit_group(code)
 }
 
-/// Ends the machine, whose memory file the host cannot extend. Safe in signal handlers.
+/// Ends the machine, whose memory file the host cannot extend. From any process; safe in signal handlers.
 pub fn no_room() -> ! {
+    if let Some(p) = PROCESSES.get()
+        && p.kernel != host_sys::task::getpid()
+    {
+        // Who watches over the user processes says it.
+        host_sys::task::exit_group(p.no_room)
+    }
     stop_machine();
     crate::log::plain("lodger: the host has no space left for the machine's memory file");
     exit(NOT_STARTED)
@@ -103,6 +113,47 @@ pub fn no_room() -> ! {
 pub fn end(code: i32) -> ! {
     stop_machine();
     exit(code)
+}
+
+/// What it takes to end a machine whose memory cannot be trusted: a copy for the stack of who watches it.
+#[derive(Clone, Copy, Debug)]
+pub struct LastResort {
+    /// Process group of the user processes.
+    pub group: i32,
+    /// The terminal's guardian: this end of its pipe, and its number.
+    guardian: Option<(i32, i32)>,
+}
+
+impl LastResort {
+    /// For the user processes of `group`, of the devices opened by now.
+    pub fn new(group: i32) -> LastResort {
+        LastResort {
+            group,
+            guardian: console::guardian(),
+        }
+    }
+
+    /// Kills all of the machine, has the terminal restored, and says why.
+    pub fn end(self, why: &str) -> ! {
+        // Who finds the user processes dead leaves it to this thread.
+        ENDING.store(host_sys::task::gettid(), Ordering::Release);
+        let _ = host_sys::task::kill(-self.group, libc::SIGKILL);
+        let _ = host_sys::task::kill(self.group, libc::SIGKILL);
+        if let Some((pipe, pid)) = self.guardian {
+            // As at the end of this process.
+            host_sys::fd::close(pipe);
+            let _ = host_sys::task::wait_child(pid, 0);
+        }
+        let mut stderr = [libc::pollfd {
+            fd: 2,
+            events: libc::POLLOUT,
+            revents: 0,
+        }];
+        if host_sys::event::poll(&mut stderr, 1000) == Ok(1) {
+            let _ = host_sys::event::write3(2, [b"lodger: ", why.as_bytes(), b"\n"]);
+        }
+        host_sys::task::exit_group(KERNEL_PANIC)
+    }
 }
 
 /// Ends a machine in which nothing runs any more.

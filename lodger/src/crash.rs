@@ -61,6 +61,7 @@ pub fn set_memory_file(path: Option<PathBuf>) {
 }
 
 fn on_panic(info: &PanicHookInfo) {
+    come_home();
     let payload = info.payload();
     let what = match (
         payload.downcast_ref::<&str>(),
@@ -89,11 +90,17 @@ extern "C" fn on_fault(signo: i32, info: *mut libc::siginfo_t, _context: *mut c_
     if signo == libc::SIGBUS && hal::mem::is_direct_map(addr) {
         shutdown::no_room();
     }
+    fault(signo, addr)
+}
+
+/// Code of this process, or the kernel's in another, has faulted.
+pub fn fault(signo: i32, addr: usize) -> ! {
     let name = match signo {
         libc::SIGSEGV => "SIGSEGV",
         libc::SIGBUS => "SIGBUS",
         libc::SIGILL => "SIGILL",
         libc::SIGFPE => "SIGFPE",
+        libc::SIGSYS => "SIGSYS",
         _ => "SIGABRT",
     };
     if signo == libc::SIGABRT {
@@ -161,11 +168,18 @@ pub fn report_elsewhere() -> ! {
     farewell()
 }
 
+/// Kernel code that crashes in a user process of the engine `kml` goes on in the kernel process,
+/// on its stack. Whether this is the kernel process then.
+fn come_home() -> bool {
+    alloc::abandon_kernel_heap();
+    let elsewhere = KML.get().filter(|e| e.in_user_process());
+    elsewhere.is_none_or(|e| alloc::on_kernel_stack() && e.come_home())
+}
+
 /// The end of a broken machine.
 fn crash(what: &dyn Fn() -> String, trace: Trace) -> ! {
-    alloc::abandon_kernel_heap();
-    if KML.get().is_some_and(|e| e.in_user_process()) {
-        // This process is no more than a stack of the kernel: the watcher does the rest.
+    if !come_home() {
+        // The watcher does the rest.
         say(&format!("lodger: {}", what()));
         addresses();
         host_sys::task::exit_group(KERNEL_PANIC);
@@ -203,7 +217,12 @@ fn report(trace: &mpsc::Receiver<Backtrace>) {
 
 /// The part of a backtrace below this module's and the standard library's own frames.
 fn from_crash(trace: &str) -> &str {
-    let own = ["rust_begin_unwind\n", "on_fault\n", "on_refused\n"];
+    let own = [
+        "rust_begin_unwind\n",
+        "on_fault\n",
+        "on_refused\n",
+        "lodger_kml_crashed\n",
+    ];
     let Some(at) = own.iter().filter_map(|n| trace.rfind(n)).max() else {
         return trace;
     };
@@ -231,7 +250,12 @@ fn farewell() -> ! {
         let remains = mem::remains(path.as_deref());
         say(&format!("lodger: {remains}"));
     }
-    say("lodger: this is a bug in Lodger, whatever the guest did");
+    say(match KML.get() {
+        None => "lodger: this is a bug in Lodger, whatever the guest did",
+        Some(_) => {
+            "lodger: this is a bug in Lodger, unless a program has written to its kernel's memory"
+        }
+    });
     shutdown::exit(KERNEL_PANIC)
 }
 

@@ -15,6 +15,8 @@ use hal::mem::PhysMem;
 use host_os::clock::{self, HostClock};
 use host_os::confine::{self, Handles};
 use host_os::dir::HostTree;
+use host_os::limits;
+use host_os::log;
 use host_os::mem::{BOOT_STACK_ADDR, CPU0_ADDR, MemFile, text};
 use host_os::platform::{Devs, HostPlatform};
 use host_os::shutdown::{self, Processes};
@@ -74,6 +76,8 @@ pub fn begin_engine(
         wait: arch_um::wait_for_all,
         stop: arch_um::stop_all,
         resume: arch_um::continue_all,
+        kernel: host_sys::task::getpid(),
+        no_room: arch_um::NO_ROOM_STATUS,
     });
     let options = EngineOptions {
         pin: true,
@@ -83,6 +87,7 @@ pub fn begin_engine(
         tick_ns,
         confine,
         machine_died,
+        kernel_fault: crash::fault,
     };
     let begun = match name {
         EngineName::Seccomp => {
@@ -116,6 +121,18 @@ fn explain(e: &arch_um::Error) -> String {
     }
 }
 
+/// How long a machine that is killed waits for room to say so.
+const LAST_WORD_MS: i32 = 50;
+
+/// Signals that code causes, not somebody outside: user processes handle these.
+const FAULTS: [i32; 5] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGILL,
+    libc::SIGFPE,
+    libc::SIGSYS,
+];
+
 /// Someone killed a user process: the machine ends whole.
 fn machine_died(death: Death) {
     if shutdown::is_ending() {
@@ -129,9 +146,20 @@ fn machine_died(death: Death) {
         signal,
         status,
     } = death;
-    if signal == 0 && status == arch_um::PANIC_STATUS {
-        crash::report_elsewhere();
+    match status {
+        arch_um::PANIC_STATUS if signal == 0 => crash::report_elsewhere(),
+        arch_um::NO_ROOM_STATUS if signal == 0 => shutdown::no_room(),
+        _ => {}
     }
+    if FAULTS.contains(&signal) {
+        // Its code, or the way to the handler, is destroyed.
+        log::plain(&format!(
+            "lodger: process {pid} of the machine crashed by signal {signal}"
+        ));
+        crash::report_elsewhere()
+    }
+    // Whoever kills a part wants the whole gone soon, read or not.
+    log::hurry(LAST_WORD_MS);
     let how = match signal {
         0 => "ended".to_string(),
         n => format!("was killed by signal {n}"),
@@ -140,6 +168,10 @@ fn machine_died(death: Death) {
         "process {pid} of the machine {how} from outside; the machine has ended"
     ))
 }
+
+/// Said of a kernel that hangs.
+const NO_ANSWER: &str = "the kernel does not answer any more: a program has destroyed its memory, or this is a \
+                         bug in Lodger; the machine has ended";
 
 /// What the boot stack starts with.
 struct Launch {
@@ -161,7 +193,9 @@ pub fn start(host: Host, params: BootParams) -> ! {
             (e, Box::new(|cpu| e.adopt_cpu(cpu)))
         }
         Beginning::Kml(e) => {
-            e.start_watch().unwrap_or_else(|e| fail(&explain(&e)));
+            let last = shutdown::LastResort::new(group);
+            e.start_watch(move || last.end(NO_ANSWER))
+                .unwrap_or_else(|e| fail(&explain(&e)));
             crash::set_kml(e);
             (e, Box::new(|cpu| e.adopt_cpu(cpu)))
         }
@@ -182,6 +216,8 @@ pub fn start(host: Host, params: BootParams) -> ! {
     if let Err(e) = adopt(cpu0) {
         fail(&explain(&e));
     }
+    limits::check_descriptors(platform.mem.fd())
+        .unwrap_or_else(|e| fail(&format!("cannot open files of the host: {}", text(e))));
     if let Some(h) = host.confined {
         let handles = Handles { group, ..h };
         confine::limit_calls(&handles).unwrap_or_else(|e| fail(&e.to_string()));

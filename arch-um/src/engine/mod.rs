@@ -18,7 +18,7 @@ pub(crate) mod shared;
 mod space;
 pub(crate) mod tlb;
 mod vcpu;
-mod watchdog;
+pub(crate) mod watchdog;
 
 use crate::lock::HostLock;
 use crate::sysvec::{SysVec, leak, leak_slice};
@@ -78,6 +78,9 @@ pub struct EngineOptions {
     /// Called by the watching thread when the machine is broken beyond repair:
     /// a user process was killed from outside. Must end this process.
     pub machine_died: fn(Death),
+    /// Called where kernel code has faulted in a user process that shares the kernel's image:
+    /// signal and address. Runs in the kernel process if that can be. Must end the machine.
+    pub kernel_fault: fn(i32, usize) -> !,
 }
 
 /// The engine `seccomp`.

@@ -20,18 +20,13 @@ use super::SeccompEngine;
 use super::process::{Gone, NoStub, Process, Stub, Use, next_go, stub_state};
 use super::space::Space;
 use super::watchdog::Watchdog;
+use crate::patience::Patience;
 use crate::x86_64::regs::{FS_BASE, GS_BASE};
 use crate::x86_64::switch::{self, NEVER};
 use crate::x86_64::{clock, stub};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use hal::cpu::{CpuBlock, mode};
 use hal::{Trap, UserContext, UserSpace};
-use host_sys::time;
-
-/// A guest thread that comes to another vCPU may find the host's limit on threads
-/// reached: how often and how long it waits before it is lost.
-const REFUSED_NAPS: u32 = 40;
-const REFUSED_NAP_NS: u64 = 5_000_000;
 
 impl SeccompEngine {
     pub(crate) fn run_guest(
@@ -71,7 +66,7 @@ impl SeccompEngine {
 
     /// The space's process, with a thread for vCPU `id`.
     fn ready_thread(&'static self, space: &Space, id: u32) -> Result<(Use, &'static Stub), Gone> {
-        let mut patience = REFUSED_NAPS;
+        let mut patience = Patience::default();
         loop {
             let Some(held) = space.hold() else {
                 space.attach(self.acquire(id).map_err(|_| Gone)?);
@@ -82,11 +77,7 @@ impl SeccompEngine {
             if s.state.load(Relaxed) != stub_state::READY {
                 match p.make_stub(id, self.host_cpu(id)) {
                     Ok(()) => {}
-                    Err(NoStub::Refused) if patience > 0 => {
-                        patience -= 1;
-                        time::sleep_ns(REFUSED_NAP_NS);
-                        continue;
-                    }
+                    Err(NoStub::Refused) if patience.nap() => continue,
                     Err(_) => return Err(Gone),
                 }
             }

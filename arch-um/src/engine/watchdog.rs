@@ -91,7 +91,7 @@ impl Write for Path {
 }
 
 /// State and CPU time (in USER_HZ) of a host thread.
-fn thread_stat(proc_dir: i32, pid: i32, tid: i32) -> Option<(u8, u64)> {
+pub(crate) fn thread_stat(proc_dir: i32, pid: i32, tid: i32) -> Option<(u8, u64)> {
     if proc_dir < 0 || pid <= 0 {
         return None;
     }

@@ -3,8 +3,10 @@
 //!
 //! - [`process`]: user processes and the zygote. [`space`]: the [`hal::UserSpace`].
 //! - [`thread`]: host threads, handing a vCPU over, timers, signals.
+//! - [`guard`]: the end of a machine whose kernel does not answer.
 //! - [`run`]: running guest code. [`patch`]: rewriting its call sites, [`heat`]: what a process knows of that.
 
+mod guard;
 mod heat;
 mod patch;
 mod process;
@@ -18,11 +20,14 @@ use crate::sysvec::{leak, leak_slice};
 use crate::x86_64::{clock, cpuid, fpu, kml};
 use crate::{EngineOptions, Error, HostFacts, cpus};
 use abi::Errno;
+use core::convert::Infallible;
+use core::hint::black_box;
 use core::ptr;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use guard::Guard;
 use hal::cpu::{CpuBlock, CpuId, SavedStack, mode};
-use hal::{Engine, Trap, UserContext, UserSpace};
+use hal::{After, Engine, Trap, UserContext, UserRegs, UserSpace};
 use host_sys::signal::{self, bit};
 use host_sys::{arena, task, time};
 use patch::Patches;
@@ -31,8 +36,10 @@ use space::Space;
 use std::sync::Arc;
 use thread::Thread;
 
-/// Exit status of a user process in which kernel code crashed.
+/// Exit status of a user process in which kernel code crashed and that could not report it.
 pub const PANIC_STATUS: i32 = 120;
+/// Exit status of a user process for which the host had no room in the memory file.
+pub const NO_ROOM_STATUS: i32 = 121;
 
 /// The engine `kml`.
 pub struct KmlEngine {
@@ -45,6 +52,7 @@ pub struct KmlEngine {
     clock_offset: AtomicU64,
     min_addr: u64,
     map_limit: usize,
+    proc_dir: i32,
     next_refresh: AtomicU64,
     /// Components of the vector state that are switched.
     features: u64,
@@ -118,6 +126,7 @@ impl KmlEngine {
             clock_offset: AtomicU64::new(0),
             min_addr: facts.min_addr,
             map_limit: facts.map_limit.saturating_sub(400),
+            proc_dir: facts.proc_dir,
             next_refresh: AtomicU64::new(0),
             features: fpu::host().features,
             tells_in_use: cpuid::tells_in_use(),
@@ -132,20 +141,26 @@ impl KmlEngine {
         self.nest.pid.load(SeqCst)
     }
 
-    /// Starts the thread that watches for deaths. The machine's clock runs.
-    pub fn start_watch(&'static self) -> Result<(), Error> {
+    /// Starts the thread that watches for deaths, and one that calls `lost` when the kernel does not answer
+    /// any more: it must trust no memory but its own. The machine's clock runs.
+    pub fn start_watch(
+        &'static self,
+        lost: impl FnOnce() -> Infallible + Send + 'static,
+    ) -> Result<(), Error> {
         let offset = time::monotonic_ns().wrapping_sub(self.options.clock.monotonic_ns());
         self.clock_offset.store(offset, SeqCst);
-        std::thread::Builder::new()
-            .name("lodger-watch".into())
-            .stack_size(128 << 10)
-            .spawn(|| {
-                signal::set_mask(u64::MAX);
-                task::hurry();
-                self.watch();
-            })
-            .map(|_| ())
-            .map_err(|_| Error::Host("start the watching thread", host_sys::Errno::EAGAIN))
+        let guard = Guard {
+            vcpus: self.vcpus,
+            memory: (self.options.frames as usize) << hal::PAGE_SHIFT,
+            proc_dir: self.proc_dir,
+        };
+        start_thread("lodger-guard", move || {
+            // A closure lies in the heap.
+            let (guard, lost) = black_box((guard, lost));
+            guard.watch();
+            lost();
+        })?;
+        start_thread("lodger-watch", || self.watch())
     }
 
     /// Host CPU for vCPU `cpu`, if bound.
@@ -174,13 +189,20 @@ impl KmlEngine {
             thread::install(&[libc::SIGALRM, libc::SIGURG])
                 .map_err(fail("install a signal handler"))?;
         }
-        t.settle(b).map_err(fail("set up a vCPU's thread"))?;
+        t.settle(b)?;
         t.set_ready();
         v.start(t, block);
         if self.options.tick_ns > 0 {
             t.arm(time::monotonic_ns() + self.options.tick_ns);
         }
         signal::unblock(bit(libc::SIGALRM) | bit(libc::SIGURG));
+        if block.id == 0 {
+            // The first user process: its lack would be an error of the command later.
+            let lacks = |what| Error::Host(what, host_sys::Errno::EAGAIN);
+            let p = self.acquire().map_err(|_| lacks("make a user process"))?;
+            p.thread(0).ok_or(lacks("start a user thread"))?;
+            self.release(p);
+        }
         Ok(())
     }
 
@@ -189,6 +211,20 @@ impl KmlEngine {
         // SAFETY: engines are only made by `start`, which leaks them.
         unsafe { &*p }
     }
+}
+
+/// Starts a thread of the kernel process that no signal reaches, and that runs before others.
+fn start_thread(name: &str, f: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .stack_size(128 << 10)
+        .spawn(|| {
+            signal::set_mask(u64::MAX);
+            task::hurry();
+            f();
+        })
+        .map(|_| ())
+        .map_err(|_| Error::Host("start the watching thread", host_sys::Errno::EAGAIN))
 }
 
 impl Engine for KmlEngine {
@@ -208,8 +244,19 @@ impl Engine for KmlEngine {
         }
         Ok(Arc::new(Space::new(engine, p)))
     }
-    fn run(&self, cpu: &CpuBlock, space: &dyn UserSpace, cx: &mut UserContext) -> Trap {
-        self.forever().run_guest(cpu, space, cx)
+    fn run(&self, _cpu: &CpuBlock, space: &dyn UserSpace, cx: &mut UserContext) -> Trap {
+        self.run_program(space, UserRegs::from_mut(cx), &mut || After::Look)
+    }
+    fn run_program(
+        &self,
+        space: &dyn UserSpace,
+        regs: &UserRegs,
+        call: &mut dyn FnMut() -> After,
+    ) -> Trap {
+        match space.as_any().downcast_ref() {
+            Some(space) => self.forever().run_guest(space, regs, call),
+            None => Trap::Lost,
+        }
     }
     fn sync_fp(&self, cx: &mut UserContext) {
         self.fetch_fp(cx);

@@ -343,7 +343,7 @@ impl KmlEngine {
             frame_at(addr.wrapping_add(PAGE)),
         ];
         let at = (at & MASK) as usize;
-        let worth = warm || !p.heat.is_off() && self.patches.knows(pfn, at);
+        let worth = !p.heat.is_off() && (warm || self.patches.knows(pfn, at));
         if !worth || !has_room(space, &map, addr + REACH) {
             return;
         }

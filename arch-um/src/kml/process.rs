@@ -11,11 +11,13 @@ use super::thread::{self, Thread};
 use super::{Death, KmlEngine};
 use crate::engine::tlb::Tlb;
 use crate::lock::HostLock;
+use crate::patience::Patience;
 use crate::sysvec::{SysVec, leak, leak_slice};
 use crate::x86_64::patch::REACH;
 use crate::x86_64::{filter, kml};
 use crate::{Error, zygote};
 use abi::Errno;
+use core::convert::Infallible;
 use core::ptr;
 use core::sync::atomic::Ordering::{Acquire, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32};
@@ -28,6 +30,29 @@ use host_sys::{mem, misc, signal, task, time};
 const MAX: usize = 16384;
 /// Idle processes kept at most.
 const IDLE_MAX: usize = 32;
+
+/// How long the zygote may take for an answer. By the clock: interrupts end each single wait.
+const SILENT_NS: u64 = 10_000_000_000;
+
+/// What the zygote does before it is ready, for the message if the host refuses it.
+const STEPS: [&str; 5] = [
+    "tie the user processes to this process",
+    "map the memory file in user processes",
+    "install the signal handlers of user processes",
+    "install the seccomp filter of user processes",
+    "limit what user processes can do",
+];
+const STEP_SECCOMP: usize = 3;
+
+/// What [`Nest::done`] tells.
+mod done {
+    /// The new process has started.
+    pub(super) const STARTED: u32 = 1;
+    /// The host refused it.
+    pub(super) const REFUSED: u32 = 2;
+    /// The zygote failed: with the step above bit 16, the host's error number below.
+    pub(super) const FAILED: u32 = 1 << 31;
+}
 
 /// What is asked of a process's manager.
 mod ask {
@@ -62,7 +87,7 @@ pub(crate) struct Process {
 pub(crate) struct Nest {
     want: AtomicU32,
     process: AtomicPtr<Process>,
-    /// 1: the new process has started; 2: the host refused it.
+    /// Zero until the zygote or the new process has answered, see [`mod@done`].
     done: AtomicU32,
     pub(crate) pid: AtomicI32,
 }
@@ -96,17 +121,17 @@ impl Pool {
 impl KmlEngine {
     /// Forks the zygote. This process has one thread.
     pub(crate) fn fork_zygote(&'static self, mem_fd: i32) -> Result<(), Error> {
-        let fail = |what| move |e| Error::Host(what, e);
         let parent = task::getpid();
         let program = filter::guest_traps();
         // SAFETY: one thread, as the caller promises; the child never returns.
         match unsafe { misc::fork_sharing_files() } {
             Ok(0) => {
-                let e = self.become_zygote(parent, mem_fd, &program);
-                self.nest
-                    .done
-                    .store(0x100 | e.err().map_or(0, |e| u32::from(e.0)), SeqCst);
-                time::futex_wake_shared(&self.nest.done);
+                let mut step = 0;
+                let e = match self.become_zygote(parent, mem_fd, &program, &mut step) {
+                    Ok(never) => match never {},
+                    Err(e) => e,
+                };
+                self.answer(done::FAILED | (step as u32) << 16 | u32::from(e.0));
                 task::exit_group(1)
             }
             Ok(pid) => {
@@ -116,20 +141,30 @@ impl KmlEngine {
             Err(e) => return Err(Error::Host("fork the first user process", e)),
         }
         match self.wait_done() {
-            1 => Ok(()),
-            n => Err(fail("set up the user processes")(host_sys::Errno(
-                (n & 0xff) as u16,
-            ))),
+            done::STARTED => Ok(()),
+            n if n & done::FAILED != 0 => {
+                let (step, e) = (n >> 16 & 0xff, host_sys::Errno(n as u16));
+                Err(match STEPS.get(step as usize) {
+                    Some(_) if step as usize == STEP_SECCOMP => Error::NoSeccomp(e),
+                    Some(what) => Error::Host(what, e),
+                    None => Error::ZygoteDied,
+                })
+            }
+            _ => Err(Error::ZygoteSilent),
         }
     }
 
+    fn answer(&self, what: u32) {
+        self.nest.done.store(what, SeqCst);
+        time::futex_wake_shared(&self.nest.done);
+    }
+
     fn wait_done(&self) -> u32 {
-        let mut patience = 100;
+        let end = time::monotonic_ns() + SILENT_NS;
         loop {
             match self.nest.done.load(SeqCst) {
-                0 if patience == 0 => return 2,
+                0 if time::monotonic_ns() > end => return done::REFUSED,
                 0 => {
-                    patience -= 1;
                     let _ = time::futex_wait_shared(&self.nest.done, 0, Some(100_000_000));
                 }
                 n => return n,
@@ -142,7 +177,8 @@ impl KmlEngine {
         parent: i32,
         mem_fd: i32,
         program: &[filter::Insn],
-    ) -> host_sys::Result {
+        step: &mut usize,
+    ) -> Result<Infallible, host_sys::Errno> {
         signal::set_mask(u64::MAX);
         prepare_process(parent)?;
         // SAFETY: plain numbers, about this process only.
@@ -150,6 +186,7 @@ impl KmlEngine {
         // Leads the process group of all, as in the other engine. Without a controlling
         // terminal: the host takes calls on the kernel process's from here at any time.
         misc::setsid()?;
+        *step += 1;
         let rw = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
         let len = (self.options.frames as usize) << hal::PAGE_SHIFT;
@@ -159,7 +196,9 @@ impl KmlEngine {
             Ok(_) | Err(host_sys::Errno::EEXIST) => {}
             Err(e) => return Err(e),
         }
+        *step += 1;
         thread::install_all()?;
+        *step = STEP_SECCOMP;
         const SET_MODE_FILTER: usize = 1;
         let program = libc::sock_fprog {
             len: program.len() as u16,
@@ -175,12 +214,12 @@ impl KmlEngine {
                 &raw const program as usize,
             )?;
         }
+        *step += 1;
         if let Some(confine) = self.options.confine {
             confine()?;
         }
         let nest = &self.nest;
-        nest.done.store(1, SeqCst);
-        time::futex_wake_shared(&nest.done);
+        self.answer(done::STARTED);
         loop {
             while nest.want.swap(0, SeqCst) == 0 {
                 let _ = time::futex_wait_shared(&nest.want, 0, None);
@@ -193,10 +232,7 @@ impl KmlEngine {
             match unsafe { misc::fork_sibling() } {
                 Ok(0) => p.manage(parent),
                 Ok(_) => {}
-                Err(_) => {
-                    nest.done.store(2, SeqCst);
-                    time::futex_wake_shared(&nest.done);
-                }
+                Err(_) => self.answer(done::REFUSED),
             }
         }
     }
@@ -217,7 +253,7 @@ impl KmlEngine {
         self.nest.process.store(ptr::from_ref(p).cast_mut(), SeqCst);
         self.nest.want.store(1, SeqCst);
         time::futex_wake_shared(&self.nest.want);
-        if self.wait_done() != 1 {
+        if self.wait_done() != done::STARTED {
             return Err(Errno::EAGAIN);
         }
         pool.all.push(p);
@@ -269,7 +305,9 @@ impl KmlEngine {
                 true => (0, info[6] as i32),
                 false => (info[6] as i32, 0),
             };
-            let gone = {
+            // A manager that was asked to end gives no other status. Of the others, one may have died with
+            // the pool's lock, and whoever waits for the zygote has it.
+            let gone = exited && status == 0 && {
                 let mut pool = self.pool.lock();
                 let at = pool.all.iter().position(|p| p.pid.load(SeqCst) == pid);
                 let doomed = at.is_some_and(|i| pool.all[i].doomed.load(SeqCst));
@@ -328,11 +366,11 @@ impl Process {
 
     /// The manager of a new process.
     fn manage(&'static self, parent: i32) -> ! {
-        let nest = &self.engine.nest;
         self.pid.store(task::getpid(), SeqCst);
-        let fine = prepare_process(parent).is_ok();
-        nest.done.store(if fine { 1 } else { 2 }, SeqCst);
-        time::futex_wake_shared(&nest.done);
+        self.engine.answer(match prepare_process(parent) {
+            Ok(()) => done::STARTED,
+            Err(_) => done::REFUSED,
+        });
         loop {
             let what = self.ask.load(SeqCst);
             let mut refused = false;
@@ -376,9 +414,26 @@ impl Process {
             t.make_block(self.engine.vcpus.get(cpu as usize)?.cpu_block()?)?;
         }
         let _asking = self.asking.lock();
+        if t.try_again() {
+            return t.wait_ready().then_some(t);
+        }
         self.cpu.store(cpu, SeqCst);
         self.request(ask::THREAD);
         (!self.refused.load(SeqCst) && t.wait_ready()).then_some(t)
+    }
+
+    /// The same for a guest that comes to another vCPU, and would be lost: the host's limit
+    /// on threads may be reached for a moment only.
+    pub(crate) fn thread_in_time(&'static self, cpu: u32) -> Option<&'static Thread> {
+        let mut patience = Patience::default();
+        loop {
+            if let Some(t) = self.thread(cpu) {
+                return Some(t);
+            }
+            if !patience.nap() {
+                return None;
+            }
+        }
     }
 
     fn make_thread(&'static self, cpu: u32) -> bool {
@@ -457,6 +512,14 @@ impl Vcpu {
     pub(crate) fn try_current(&self) -> Option<&'static Thread> {
         // SAFETY: null, or made from a reference that lives for ever.
         unsafe { self.current.load(Acquire).as_ref() }
+    }
+    /// Whether somebody has ever embodied it.
+    pub(crate) fn is_started(&self) -> bool {
+        !self.current.load(Acquire).is_null()
+    }
+    /// The vCPU's block and that thread, as they are written there.
+    pub(crate) fn words(&self) -> (*const hal::cpu::CpuBlock, *const Thread) {
+        (self.block.load(Acquire), self.current.load(Acquire))
     }
     /// The thread that embodies it.
     pub(crate) fn current(&self) -> &'static Thread {

@@ -2,6 +2,7 @@
 //! then jumps.
 
 use super::KmlEngine;
+use super::process::Vcpu;
 use super::space::Space;
 use super::thread::Thread;
 use crate::x86_64::clock;
@@ -10,54 +11,140 @@ use crate::x86_64::kml::{self, Block, XSAVE, cause, exit};
 use crate::x86_64::regs::*;
 use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 use hal::cpu::{self, CpuBlock, mode};
-use hal::{Trap, UserContext, UserSpace};
+use hal::{After, Trap, UserContext, UserRegs};
 
 /// Calls between two looks at whether the guests' clock is due.
 const LOOK_AFTER: u32 = 64;
 /// XSAVE areas are aligned to so many bytes.
 const XSAVE_ALIGN: usize = 64;
 
+/// A [`kml::Stay`] and what carrying out a system call in it needs.
+#[repr(C)]
+struct Run<'a> {
+    stay: kml::Stay,
+    engine: &'static KmlEngine,
+    vcpu: &'static Vcpu,
+    thread: &'static Thread,
+    cpu: &'a CpuBlock,
+    space: &'a Space,
+    regs: &'a UserRegs,
+    call: &'a mut dyn FnMut() -> After,
+    /// What followed the call that ended the stay.
+    after: Option<After>,
+}
+
+/// Carries out a system call of a stay. 1: guest code goes on in it.
+///
+/// # Safety
+/// The stay is a [`Run`]'s, which nobody else uses meanwhile.
+unsafe extern "C" fn carry_out(stay: *mut kml::Stay) -> u32 {
+    // SAFETY: the caller's promise; the stay is a run's first field.
+    let run = unsafe { &mut *stay.cast::<Run<'_>>() };
+    // Who still sees USER kicks a thread that looks at the pending word anyway.
+    run.cpu.mode.store(mode::KERNEL, Release);
+    let after = (run.call)();
+    if after == After::GoOn && run.goes_on() {
+        return 1;
+    }
+    run.after = Some(after);
+    0
+}
+
+impl Run<'_> {
+    /// After a call: whether guest code goes on in this stay. Nothing that [`KmlEngine::run_once`] did before it is to be done
+    /// again then. In user mode if so.
+    fn goes_on(&mut self) -> bool {
+        let (engine, t) = (self.engine, self.thread);
+        // SAFETY: the engine's turn with the registers.
+        let cx = unsafe { &*self.regs.get() };
+        // The task may have waited, gone on elsewhere, and others have run on this thread.
+        let here =
+            core::ptr::eq(cpu::current_cpu(), self.cpu) && core::ptr::eq(self.vcpu.current(), t);
+        if !here || cx.home != home(t) || self.stay.is_stepped() {
+            return false;
+        }
+        engine.count_run(t);
+        self.cpu.mode.store(mode::USER, SeqCst);
+        let rip = cx.gp[RIP];
+        let plain = way(cx) == exit::CALL && is_canonical(rip) && cx.gp[FS_BASE] == kml::fs_base();
+        if !plain || self.space.is_stale() {
+            self.cpu.mode.store(mode::KERNEL, Release);
+            return false;
+        }
+        self.stay.to = self.space.process.heat.way_back(rip).unwrap_or(rip);
+        true
+    }
+}
+
 impl KmlEngine {
+    /// [`hal::Engine::run_program`].
     pub(crate) fn run_guest(
         &'static self,
-        cpu: &CpuBlock,
-        space: &dyn UserSpace,
-        cx: &mut UserContext,
+        space: &Space,
+        regs: &UserRegs,
+        call: &mut dyn FnMut() -> After,
     ) -> Trap {
-        let Some(space) = space.as_any().downcast_ref::<Space>() else {
-            return Trap::Lost;
-        };
+        loop {
+            let (trap, after) = self.run_once(cpu::current_cpu(), space, regs, call);
+            if trap != Trap::Syscall || after.unwrap_or_else(&mut *call) == After::Look {
+                return trap;
+            }
+        }
+    }
+
+    /// Runs guest code until it traps, system calls that it goes on behind at once apart. For others, what follows them if
+    /// they have been carried out.
+    fn run_once(
+        &'static self,
+        cpu: &CpuBlock,
+        space: &Space,
+        regs: &UserRegs,
+        call: &mut dyn FnMut() -> After,
+    ) -> (Trap, Option<After>) {
+        // SAFETY: the engine's turn with the registers.
+        let cx = unsafe { &mut *regs.get() };
         let v = &self.vcpus[cpu.id as usize];
         let mut t = v.current();
         let here = t.process().is_some_and(|p| core::ptr::eq(p, space.process));
         if !here {
             self.fetch_fp(cx);
-            match space.process.thread(cpu.id) {
+            match space.process.thread_in_time(cpu.id) {
                 Some(to) => t = to,
-                None => return Trap::Lost,
+                None => return (Trap::Lost, None),
             }
             self.hop(cpu, t);
         }
         let Some(b) = t.block() else {
-            return Trap::Lost;
+            return (Trap::Lost, None);
         };
         if cx.home != home(t) {
             self.fetch_fp(cx);
             self.load_fp(t, b, cx);
         }
-        if t.count_run() % LOOK_AFTER == 0 {
-            clock::look_after(&self.next_refresh, self.options.clock);
-        }
-        if cx.gp[GS_BASE] != 0 {
-            // Rewritten sites need the GS base for themselves.
+        self.count_run(t);
+        if cx.gp[GS_BASE] != 0 || cx.gp[EFLAGS] & FLAG_TF != 0 {
+            // Rewritten sites need the GS base for themselves, and are fewer instructions than what they replace.
             self.restore_sites(space);
         }
+        let mut run = Run {
+            stay: kml::Stay::new(b, regs.get(), carry_out),
+            engine: self,
+            vcpu: v,
+            thread: t,
+            cpu,
+            space,
+            regs,
+            call,
+            after: None,
+        };
         // Where in a trampoline to go on instead of at the registers' rip, as long as trampolines
         // have not moved. Both are asked for in user mode: from then on, who moves them waits.
         let heat = &space.process.heat;
         let mut detour: Option<(u64, u32)> = None;
         let mut again = false;
         loop {
+            // SAFETY: as above; guest code has been left.
+            let cx = unsafe { &mut *regs.get() };
             if b.stepped.load(Relaxed) {
                 b.stepped.store(false, Relaxed);
                 cx.gp[EFLAGS] |= FLAG_TF;
@@ -71,7 +158,7 @@ impl KmlEngine {
             let way = way(cx);
             if !is_canonical(cx.gp[RIP]) {
                 cpu.mode.store(mode::KERNEL, SeqCst);
-                return bad_address(cx);
+                return (bad_address(cx), None);
             }
             if way != exit::CALL {
                 cx.gp[EFLAGS] = clean_flags(cx.gp[EFLAGS]);
@@ -81,11 +168,17 @@ impl KmlEngine {
                 Some((to, then)) if then == moves => Some(to),
                 _ => heat.way_back(cx.gp[RIP]).filter(|_| !again),
             };
-            let to = to.unwrap_or(cx.gp[RIP]);
+            run.stay.to = to.unwrap_or(cx.gp[RIP]);
             again = true;
-            // SAFETY: on the thread of block `b`, in the space's process; the
-            // vector state has been loaded.
-            let cause = unsafe { kml::enter(b, cx, way, to) };
+            // SAFETY: on the thread of block `b`, in the space's process; the vector state has been
+            // loaded. A run's first field is its stay.
+            let cause = unsafe { kml::enter((&raw mut run).cast(), way) };
+            if let Some(after) = run.after {
+                // Perhaps on another thread.
+                return (Trap::Syscall, Some(after));
+            }
+            // SAFETY: as above.
+            let cx = unsafe { &mut *regs.get() };
             let was = match cause {
                 cause::CALL => None,
                 _ => self.leave_trampoline(space, cx),
@@ -97,7 +190,7 @@ impl KmlEngine {
                 kml::set_gs_base(b.at() as u64);
             }
             if cause == cause::CALL {
-                return Trap::Syscall;
+                return (Trap::Syscall, None);
             }
             let mut sig = b.sig;
             if cause == cause::SIGNAL {
@@ -120,11 +213,18 @@ impl KmlEngine {
                 if trap == Trap::Syscall {
                     self.consider(space, cx);
                 }
-                return trap;
+                return (trap, None);
             }
             if cpu.pending.load(SeqCst) != 0 {
-                return Trap::Interrupt;
+                return (Trap::Interrupt, None);
             }
+        }
+    }
+
+    /// Guest code is about to run on thread `t`, which this is.
+    fn count_run(&self, t: &Thread) {
+        if t.count_run() % LOOK_AFTER == 0 {
+            clock::look_after(&self.next_refresh, self.options.clock);
         }
     }
 
@@ -142,6 +242,7 @@ impl KmlEngine {
         }
         let Some(b) = t.block() else { return };
         let host = fpu::host();
+        let mut dirty = fpu::in_use(&cx.fp);
         cx.fp.resize(host.size, 0);
         let own = cx.fp.as_mut_ptr();
         let area = match own.addr() % XSAVE_ALIGN {
@@ -156,11 +257,12 @@ impl KmlEngine {
             kml::save_vectors(b, area, self.components(0));
             if area != own {
                 area.copy_to_nonoverlapping(own, host.size);
+                dirty = u64::MAX;
             }
         }
         fpu::mark_in_use(&mut cx.fp);
         host.clean(&mut cx.fp);
-        host.normalize(&mut cx.fp);
+        host.normalize(&mut cx.fp, dirty);
     }
 
     /// The components to save, or to replace by a state that uses `new`: the others are in their initial
@@ -170,6 +272,11 @@ impl KmlEngine {
             true => (kml::vectors_in_use() | new | fpu::FP_SSE) & self.features,
             false => self.features,
         }
+    }
+
+    /// Whether all of the live vector state but xmm registers and MXCSR is in its initial state.
+    fn has_only_xmm(&self) -> bool {
+        self.tells_in_use && kml::vectors_in_use() & self.features & !fpu::SSE == 0
     }
 
     /// Loads the vector state of `cx`.
@@ -191,9 +298,13 @@ impl KmlEngine {
             host.clean(spare);
             spare
         };
-        let components = self.components(fpu::in_use(area));
         // SAFETY: on the block's thread; the state was cleaned of what the CPU refuses.
-        unsafe { kml::load_vectors(b, area.as_ptr(), components) };
+        unsafe {
+            match fpu::only_xmm(area) {
+                Some(xmm) if self.has_only_xmm() => kml::load_xmm(b, xmm, fpu::mxcsr(area)),
+                _ => kml::load_vectors(b, area.as_ptr(), self.components(fpu::in_use(area))),
+            }
+        }
         t.owner.fetch_add(1, Relaxed);
         cx.home = home(t);
     }

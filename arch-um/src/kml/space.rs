@@ -208,6 +208,18 @@ impl UserSpace for Space {
         }
     }
 
+    fn keep_code(&self) {
+        let heat = &self.process.heat;
+        // Who exchanges a page has the map locked, and looks at the switch then: from the second line on
+        // either that is seen here, or the switch there.
+        let news = heat.turn_off();
+        drop(self.process.map.lock());
+        if news && heat.has_exchanged() {
+            heat.evict.store(true, SeqCst);
+            self.apply();
+        }
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

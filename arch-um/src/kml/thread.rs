@@ -1,13 +1,14 @@
 //! The host threads of the engine `kml`: handing a vCPU over, timers, signals.
 
 use super::process::Process;
-use super::{KmlEngine, PANIC_STATUS};
-use crate::x86_64::kml::{self, ALT_STACK, BLOCK_SIZE, Block};
+use super::{KmlEngine, NO_ROOM_STATUS, PANIC_STATUS};
+use crate::Error;
+use crate::x86_64::kml::{self, ALT_STACK, BLOCK_SIZE, Block, Reporter};
 use crate::x86_64::patch::Room;
 use crate::zygote::{GUEST_MASK, HANDLED};
 use core::alloc::Layout;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64};
 use hal::cpu::{CpuBlock, IRQ_TIMER, mode};
 use host_sys::signal::{self, Action, SA_RESTORER, bit};
 use host_sys::task::{self, CpuSet};
@@ -28,11 +29,13 @@ pub(crate) struct Thread {
     /// When its timer goes off (host's monotonic clock); `u64::MAX` = not.
     armed_ns: AtomicU64,
     block: AtomicPtr<Block>,
-    /// 1: waits in [`park`].
+    /// 1: waits in [`park`]; 2: the host has refused what it needs.
     ready: AtomicU32,
     /// Number of the owner of the vector state in this thread's registers.
     pub(crate) owner: AtomicU64,
     runs: AtomicU32,
+    /// Kernel code has faulted on it.
+    crashed: AtomicBool,
 }
 
 impl Thread {
@@ -49,6 +52,7 @@ impl Thread {
             ready: AtomicU32::new(0),
             owner: AtomicU64::new(0),
             runs: AtomicU32::new(0),
+            crashed: AtomicBool::new(false),
         }
     }
 
@@ -111,16 +115,19 @@ impl Thread {
     }
 
     /// Sets this thread up to embody its vCPU.
-    pub(crate) fn settle(&'static self, b: &'static Block) -> host_sys::Result {
+    pub(crate) fn settle(&'static self, b: &'static Block) -> Result<(), Error> {
+        let fail = |what| move |e| Error::Host(what, e);
         // SAFETY: the stack is in the block, which is this thread's.
-        unsafe { signal::set_altstack(b.at() + ALT_STACK, BLOCK_SIZE - ALT_STACK)? };
+        unsafe { signal::set_altstack(b.at() + ALT_STACK, BLOCK_SIZE - ALT_STACK) }
+            .map_err(fail("set a vCPU's signal stack"))?;
         if let Some(c) = self.engine.host_cpu(self.cpu) {
-            task::set_affinity(0, &CpuSet::of(c as usize))?;
+            task::set_affinity(0, &CpuSet::of(c as usize)).map_err(fail("bind a vCPU"))?;
         }
         let tid = task::gettid();
         let at = core::ptr::from_ref(self).expose_provenance();
-        self.timer
-            .store(time::timer_create(libc::SIGALRM, tid, at)?.0, Relaxed);
+        let timer = time::timer_create(libc::SIGALRM, tid, at);
+        let timer = timer.map_err(fail("make a vCPU's timer"))?;
+        self.timer.store(timer.0, Relaxed);
         self.pid.store(task::getpid(), Relaxed);
         self.tid.store(tid, SeqCst);
         Ok(())
@@ -135,6 +142,15 @@ impl Thread {
         let _ = time::timer_set(time::TimerId(self.timer.load(Relaxed)), Some(host_ns));
     }
 
+    /// If it has been made but could not be set up: lets it try again.
+    pub(crate) fn try_again(&self) -> bool {
+        let failed = self.ready.compare_exchange(2, 0, SeqCst, SeqCst).is_ok();
+        if failed {
+            time::futex_wake_shared(&self.ready);
+        }
+        failed
+    }
+
     /// Waits until the new thread can be handed a vCPU. False: it could not be set up.
     pub(crate) fn wait_ready(&self) -> bool {
         loop {
@@ -147,8 +163,13 @@ impl Thread {
         }
     }
 
+    /// Process and thread number.
+    pub(crate) fn ids(&self) -> (i32, i32) {
+        (self.pid.load(SeqCst), self.tid.load(SeqCst))
+    }
+
     pub(crate) fn kick(&self) {
-        let (pid, tid) = (self.pid.load(SeqCst), self.tid.load(SeqCst));
+        let (pid, tid) = self.ids();
         if tid > 0 {
             let _ = task::tgkill(pid, tid, crate::zygote::KICK);
         }
@@ -164,12 +185,16 @@ fn thread_of(b: &Block) -> &'static Thread {
 /// First code of a user process's thread.
 pub(crate) extern "C" fn first(b: &'static Block) -> ! {
     let t = thread_of(b);
-    let fine = t.settle(b).is_ok();
     kml::set_gs_base(b.at() as u64);
-    if fine {
-        signal::set_mask(GUEST_MASK & !bit(libc::SIGALRM));
+    while t.settle(b).is_err() {
+        t.ready.store(2, SeqCst);
+        time::futex_wake_shared(&t.ready);
+        while t.ready.load(SeqCst) == 2 {
+            let _ = time::futex_wait_shared(&t.ready, 2, None);
+        }
     }
-    t.ready.store(if fine { 1 } else { 2 }, SeqCst);
+    signal::set_mask(GUEST_MASK & !bit(libc::SIGALRM));
+    t.ready.store(1, SeqCst);
     time::futex_wake_shared(&t.ready);
     park(b)
 }
@@ -211,6 +236,20 @@ impl KmlEngine {
         }
     }
 
+    /// After a crash of kernel code in a user process, on its kernel stack: goes on in the
+    /// kernel process, which can report it. False: the calling thread embodies no vCPU.
+    pub fn come_home(&self) -> bool {
+        let cpu = hal::cpu::current_cpu();
+        let v = self.vcpus.get(cpu.id as usize);
+        let here = v.and_then(|v| v.try_current());
+        let here = here.is_some_and(|t| t.tid.load(SeqCst) == task::gettid());
+        match v.and_then(|v| v.home()).filter(|_| here) {
+            Some(home) => self.forever().hop(cpu, home),
+            None => return false,
+        }
+        true
+    }
+
     /// The host's time of a deadline of the machine's clock.
     pub(crate) fn host_ns(&self, deadline: u64) -> u64 {
         deadline
@@ -249,84 +288,25 @@ fn on_alarm(b: &'static Block) {
     }
 }
 
-/// Signal context: kernel code has faulted in a user process.
-fn on_fault(b: &'static Block, signo: i32, rip: u64, addr: u64, sp: u64) -> ! {
+/// Signal context: kernel code has faulted.
+fn on_fault(b: &'static Block, signo: i32, addr: u64) -> Reporter {
     let t = thread_of(b);
-    let base = on_fault as *const () as u64;
-    let mut line = Line::default();
-    line.text("lodger: kernel fault: signal ");
-    line.hex(signo as u64);
-    line.text(", address ");
-    line.hex(addr);
-    line.text(", instruction ");
-    line.hex(rip);
-    line.text(", a function of the image at ");
-    line.hex(base);
-    line.text("\n");
-    line.put();
-    if hal::mem::is_direct_map(sp as usize) {
-        let end = (sp & !(hal::cpu::KSTACK_SIZE as u64 - 1)) + hal::cpu::KSTACK_SIZE as u64;
-        let mut at = sp & !7;
-        let mut n = 0;
-        while at + 8 <= end && n < 40 {
-            let p: *const u64 = core::ptr::with_exposed_provenance(at as usize);
-            // SAFETY: within a kernel stack.
-            let w = unsafe { p.read() };
-            if w.abs_diff(base) < 64 << 20 {
-                line.hex(w);
-                line.text(" ");
-                n += 1;
-                if n % 8 == 0 {
-                    line.text("\n");
-                    line.put();
-                }
-            }
-            at += 8;
-        }
-        line.text("\n");
-        line.put();
+    if signo == libc::SIGBUS && hal::mem::is_direct_map(addr as usize) {
+        task::exit_group(NO_ROOM_STATUS)
     }
-    let _ = t.cpu;
-    task::exit_group(PANIC_STATUS)
+    // Once: what reports a fault can fault itself if the kernel's memory is damaged.
+    if t.crashed.swap(true, SeqCst) {
+        let _ = fd::write(2, b"lodger: kernel fault while another is reported\n");
+        task::exit_group(PANIC_STATUS)
+    }
+    report
 }
 
-/// A line of text without memory.
-struct Line {
-    buf: [u8; 512],
-    len: usize,
-}
-
-impl Default for Line {
-    fn default() -> Line {
-        Line {
-            buf: [0; 512],
-            len: 0,
-        }
-    }
-}
-
-impl Line {
-    fn text(&mut self, s: &str) {
-        for b in s.bytes() {
-            if let Some(p) = self.buf.get_mut(self.len) {
-                *p = b;
-                self.len += 1;
-            }
-        }
-    }
-    fn hex(&mut self, v: u64) {
-        self.text("0x");
-        let digits = (64 - v.leading_zeros()).div_ceil(4).max(1);
-        for i in (0..digits).rev() {
-            let d = (v >> (4 * i)) as u8 & 15;
-            let c = if d < 10 { b'0' + d } else { b'a' + d - 10 };
-            self.text(core::str::from_utf8(&[c]).unwrap_or("?"));
-        }
-    }
-    fn put(&mut self) {
-        let _ = fd::write(2, &self.buf[..self.len]);
-        self.len = 0;
-    }
+/// On the kernel stack on which the fault happened.
+extern "C" fn report(b: &'static Block, signo: i32, addr: u64) -> ! {
+    let engine = thread_of(b).engine;
+    engine.come_home();
+    (engine.options.kernel_fault)(signo, addr as usize)
 }
 
 /// Installs the handler of a vCPU's threads for `signals` in this process.

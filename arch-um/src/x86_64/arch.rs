@@ -65,10 +65,22 @@ impl Arch for X86_64 {
         cx.home = 0;
     }
     fn syscall(&self, cx: &UserContext) -> SyscallArgs {
+        // One by one, as the engine kml has just stored them: the CPU hands no other pieces on before they
+        // are in its cache.
+        let word = |i: usize| -> u64 {
+            let w = &raw const cx.gp[i];
+            // SAFETY: a word of the context.
+            unsafe { w.read_volatile() }
+        };
         SyscallArgs {
-            nr: cx.gp[ORIG_RAX],
+            nr: word(ORIG_RAX),
             args: [
-                cx.gp[RDI], cx.gp[RSI], cx.gp[RDX], cx.gp[R10], cx.gp[R8], cx.gp[R9],
+                word(RDI),
+                word(RSI),
+                word(RDX),
+                word(R10),
+                word(R8),
+                word(R9),
             ],
         }
     }

@@ -153,7 +153,7 @@ impl HostFrame {
         fp.resize(self.xstate.size, 0);
         area.read(self.fp, fp);
         self.xstate.clean(fp);
-        self.xstate.normalize(fp);
+        self.xstate.normalize(fp, u64::MAX);
     }
 
     /// Takes the registers over into `cx` and tells what happened. Every word

@@ -1,28 +1,35 @@
-//! The engine `kml`: the way into guest code and back, in assembly, and the
+//! The engine `kml`: the way into guest code and back, in assembly; [`signal`]: the
 //! handler of all signals of a user process.
 //!
 //! A thread's block ([`Block`]) starts with the words that the code below uses.
 //! While guest code runs, the GS base points to it. A trap of any kind puts the
-//! registers into the [`hal::UserContext`] and makes [`enter`] return.
+//! registers into the [`hal::UserContext`] and makes [`enter`] return, if it is not a system call after which
+//! guest code goes on.
 //!
-//! - A rewritten call site jumps to `entry` with the return address in rcx.
+//! - A rewritten call site jumps to `entry` with the return address in rcx. The call is carried out from
+//!   there, below [`enter`], and not after its return: so each return goes where the CPU expects it.
 //! - A signal that finds guest code copies the registers out of the host's frame,
 //!   aims the frame at `resume` and returns, so that kernel code never runs in
 //!   signal context.
 //! - An interrupt that finds the way out (`exit_begin` to `exit_end`) aims it at
 //!   `resume_unsaved`: nothing was lost, all registers are still in the context.
 //! - A fault of [`copy`] on guest memory makes it return.
+//! - A fault of other kernel code is reported on its own stack ([`Block::on_fault`]).
 //! - An interrupt that finds other code of the kernel changes nothing: the kernel looks
 //!   at the pending bits before it enters guest code again. A trampoline is guest code.
 
+mod signal;
+
+pub(crate) use signal::on_signal;
+
 use super::frame;
-use super::patch::{self, REACH, Room};
+use super::patch::Room;
 use super::regs::*;
 use core::arch::{asm, global_asm};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use hal::UserContext;
 use hal::cpu::CpuBlock;
-use hal::{USER_END, UserContext};
 
 /// Size and alignment of a [`Block`] with its stacks.
 pub(crate) const BLOCK_SIZE: usize = 0x2_0000;
@@ -47,12 +54,49 @@ pub(crate) mod exit {
 
 /// Why [`enter`] returned.
 pub(crate) mod cause {
-    /// A system call through a rewritten site.
+    /// A system call: carried out, unless a signal has brought it.
     pub(crate) const CALL: u32 = 0;
     /// A signal: see [`super::Block::sig`].
     pub(crate) const SIGNAL: u32 = 1;
     /// An interrupt is pending.
     pub(crate) const INTERRUPT: u32 = 2;
+}
+
+/// Reports a fault of kernel code: signal, address.
+pub(crate) type Reporter = extern "C" fn(&'static Block, i32, u64) -> !;
+
+/// One stay of a thread in guest code, as the code below knows it.
+#[repr(C)]
+pub(crate) struct Stay {
+    block: &'static Block,
+    gp: *mut u64,
+    pending: *const AtomicU32,
+    /// Where guest code goes on.
+    pub(crate) to: u64,
+    /// Carries out a system call. 1: guest code goes on in this stay, on this thread, as system calls return; else [`enter`] returns.
+    carry_out: unsafe extern "C" fn(*mut Stay) -> u32,
+}
+
+impl Stay {
+    /// On the thread of block `b`, with the registers `cx`.
+    pub(crate) fn new(
+        b: &'static Block,
+        cx: *mut UserContext,
+        carry_out: unsafe extern "C" fn(*mut Stay) -> u32,
+    ) -> Stay {
+        Stay {
+            block: b,
+            // The general registers come first.
+            gp: cx.cast(),
+            pending: &raw const b.cpu.pending,
+            to: 0,
+            carry_out,
+        }
+    }
+    /// Whether the guest single-steps, and has come into the kernel.
+    pub(crate) fn is_stepped(&self) -> bool {
+        self.block.stepped.load(Relaxed)
+    }
 }
 
 /// What a signal frame told about a trap.
@@ -106,8 +150,9 @@ pub(crate) struct Block {
     pub(crate) cpu: &'static CpuBlock,
     /// Called for SIGALRM, in signal context.
     pub(crate) on_alarm: fn(&'static Block),
-    /// Called for a fault of kernel code, in signal context. Does not return.
-    pub(crate) on_fault: fn(&'static Block, i32, u64, u64, u64) -> !,
+    /// Called for a fault of kernel code (signal, address), in signal context. Gives the function that
+    /// reports it, to be called on the kernel stack as if by the code at fault.
+    pub(crate) on_fault: fn(&'static Block, i32, u64) -> Reporter,
     /// Where trampolines are in the thread's process.
     pub(crate) room: &'static Room,
     /// The engine's own.
@@ -128,7 +173,7 @@ impl Block {
         at: usize,
         cpu: &'static CpuBlock,
         on_alarm: fn(&'static Block),
-        on_fault: fn(&'static Block, i32, u64, u64, u64) -> !,
+        on_fault: fn(&'static Block, i32, u64) -> Reporter,
         room: &'static Room,
         owner: *const (),
     ) -> &'static Block {
@@ -172,14 +217,29 @@ impl Block {
 global_asm!(
     r#"
     .text
-    .irp name, entry, enter, resume, resume_unsaved, exit_begin, exit_end, frame_exit, hop, start_thread, restore, restorer, copy, copy_end, copy_failed
+    .irp name, entry, enter, again, resume, resume_unsaved, exit_begin, exit_end, frame_exit, hop, start_thread, restore, restorer, copy, copy_end, copy_failed, crashed
     .globl lodger_kml_\name
     .hidden lodger_kml_\name
     .endr
 
+    .macro save_xmm
+    .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
+    movups gs:[64 + 16*\n], xmm\n
+    .endr
+    .endm
+
     .p2align 6
 # From a rewritten site: rcx = return address, everything else the guest's.
 lodger_kml_entry:
+    .cfi_startproc
+    # Of the frame that `enter` has left.
+    .cfi_def_cfa rsp, 64
+    .cfi_offset rbp, -16
+    .cfi_offset rbx, -24
+    .cfi_offset r12, -32
+    .cfi_offset r13, -40
+    .cfi_offset r14, -48
+    .cfi_offset r15, -56
     mov r11, gs:[16]
     mov [r11 + 8*19], rsp
     mov rsp, gs:[8]
@@ -206,13 +266,21 @@ lodger_kml_entry:
     pop rax
     mov [r11 + 8*18], rax
     mov [r11 + 8*6], rax
-    xor eax, eax
+    save_xmm
+    mov rbx, [rsp]
+    mov rdi, rbx
+    call [rbx + 32]
+    mov rdi, rbx
+    xor edx, edx
+    test eax, eax
+    jnz lodger_kml_again
+    .cfi_endproc
+    jmp lodger_kml_resume_unsaved
 # From a signal handler: rax = cause, rsp = the kernel's, vector state the guest's.
 lodger_kml_resume:
-    .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
-    movups gs:[64 + 16*\n], xmm\n
-    .endr
+    save_xmm
 lodger_kml_resume_unsaved:
+    pop rdi
     pop r15
     pop r14
     pop r13
@@ -222,7 +290,7 @@ lodger_kml_resume_unsaved:
     ret
 
     .p2align 6
-# enter(rdi = block, rsi = registers, edx = way, rcx = pending word, r8 = where to)
+# enter(rdi = stay, esi = way)
 lodger_kml_enter:
     push rbp
     push rbx
@@ -230,6 +298,13 @@ lodger_kml_enter:
     push r13
     push r14
     push r15
+    push rdi
+    mov edx, esi
+lodger_kml_again:
+    mov rsi, [rdi + 8]
+    mov rcx, [rdi + 16]
+    mov r8, [rdi + 24]
+    mov rdi, [rdi]
     mov [rdi + 8], rsp
     mov [rdi + 16], rsi
     mov [rdi + 24], r8
@@ -337,6 +412,19 @@ lodger_kml_copy_failed:
     ret
 
     .p2align 4
+# As if called by code that has faulted, at any place: rdi, rsi, rdx are for the function in rcx.
+lodger_kml_crashed:
+    .cfi_startproc
+    push rbp
+    .cfi_adjust_cfa_offset 8
+    mov rbp, rsp
+    .cfi_def_cfa_register rbp
+    and rsp, -16
+    call rcx
+    ud2
+    .cfi_endproc
+
+    .p2align 4
 lodger_kml_restorer:
     mov eax, 15                     # rt_sigreturn
     syscall
@@ -385,16 +473,11 @@ unsafe extern "C" {
     static lodger_kml_exit_end: u8;
     static lodger_kml_frame_exit: u8;
     static lodger_kml_restorer: u8;
+    static lodger_kml_crashed: u8;
     static lodger_kml_copy_end: u8;
     static lodger_kml_copy_failed: u8;
     fn lodger_kml_copy(to: usize, from: usize, len: usize) -> u32;
-    fn lodger_kml_enter(
-        block: *const Block,
-        gp: *mut u64,
-        way: u32,
-        pending: *mut u32,
-        to: u64,
-    ) -> u32;
+    fn lodger_kml_enter(stay: *mut Stay, way: u32) -> u32;
     fn lodger_kml_hop(
         save: *mut u64,
         stack: u64,
@@ -416,7 +499,7 @@ unsafe extern "C" {
 /// some bytes may have been copied.
 ///
 /// # Safety
-/// One of `to` and `from` is guest memory, below [`USER_END`], the other the kernel's own, which it may access.
+/// One of `to` and `from` is guest memory, below [`hal::USER_END`], the other the kernel's own, which it may access.
 pub(crate) unsafe fn copy(to: usize, from: usize, len: usize) -> bool {
     // SAFETY: the caller's promise; `on_signal` ends the copy at a fault.
     unsafe { lodger_kml_copy(to, from, len) != 0 }
@@ -453,20 +536,24 @@ pub(crate) fn set_gs_base(v: u64) {
     unsafe { asm!("wrgsbase {}", in(reg) v, options(nomem, nostack, preserves_flags)) };
 }
 
-/// Runs guest code with the registers `cx`, but from `to` on, until it traps. Gives the [`cause`].
+/// Runs guest code from [`Stay::to`] on, with its other registers, until it traps. Gives the [`cause`].
 ///
 /// # Safety
-/// On a thread of the address space, whose block is `b`; the live vector state is the guest's.
-pub(crate) unsafe fn enter(b: &'static Block, cx: &mut UserContext, way: u32, to: u64) -> u32 {
-    let fs = clean_base(cx.gp[FS_BASE]);
-    if fs_base() != fs {
-        set_fs_base(fs);
+/// On the thread of the stay's block, in the address space; the live vector state is the guest's. Until it returns
+/// nobody has a reference to the registers or the stay but `carry_out`, while that runs.
+pub(crate) unsafe fn enter(stay: *mut Stay, way: u32) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let cx: *const UserContext = (*stay).gp.cast();
+        let fs = clean_base((*cx).gp[FS_BASE]);
+        if fs_base() != fs {
+            set_fs_base(fs);
+        }
+        if way == exit::FRAME {
+            set_gs_base(clean_base((*cx).gp[GS_BASE]));
+        }
+        lodger_kml_enter(stay, way)
     }
-    if way == exit::FRAME {
-        set_gs_base(clean_base(cx.gp[GS_BASE]));
-    }
-    // SAFETY: the caller's promise; registers and block outlive the call.
-    unsafe { lodger_kml_enter(b, cx.gp.as_mut_ptr(), way, b.cpu.pending.as_ptr(), to) }
 }
 
 /// Leaves the running kernel context to thread `to`, and this thread to `f`.
@@ -540,6 +627,25 @@ pub(crate) unsafe fn save_vectors(b: &Block, area: *mut u8, features: u64) {
     }
 }
 
+/// As [`load_vectors`] for a state of which only xmm registers and MXCSR are not in their initial state, as in the live one.
+///
+/// # Safety
+/// As [`load_vectors`]; MXCSR is valid.
+pub(crate) unsafe fn load_xmm(b: &Block, xmm: &[u8; 256], mxcsr: u32) {
+    // SAFETY: the caller's promise; the words are this thread's, and nobody borrows them.
+    unsafe {
+        asm!(
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+            "movups xmm0, [{xmm} + 16*\\n]",
+            "movups [{b} + 64 + 16*\\n], xmm0",
+            ".endr",
+            "ldmxcsr [{mxcsr}]",
+            b = in(reg) b.at(), xmm = in(reg) xmm, mxcsr = in(reg) &mxcsr,
+            out("xmm0") _, options(nostack, preserves_flags)
+        );
+    }
+}
+
 /// Loads these components of the vector state in `area`.
 ///
 /// # Safety
@@ -560,175 +666,6 @@ pub(crate) unsafe fn load_vectors(b: &Block, area: *const u8, features: u64) {
             options(nostack, preserves_flags)
         );
     }
-}
-
-/// The handler of all signals of a vCPU's threads. Signal context.
-pub(crate) extern "C" fn on_signal(
-    signo: i32,
-    info: *mut libc::siginfo_t,
-    context: *mut core::ffi::c_void,
-) {
-    let here = 0u8;
-    let at = (&raw const here).addr() & !(BLOCK_SIZE - 1);
-    let p: *mut Block = core::ptr::with_exposed_provenance_mut(at);
-    // SAFETY: all threads with this handler have their alternate stack in
-    // their block, so aligned. Only this thread touches its `sig`.
-    let b: &'static Block = unsafe { &*p };
-    // SAFETY: the host passes valid structures.
-    let (regs, info_words) = unsafe {
-        (
-            &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs,
-            &*info.cast::<[u64; 16]>(),
-        )
-    };
-    let code = info_words[1] as i32;
-    let rip = regs[libc::REG_RIP as usize] as u64;
-    if signo == libc::SIGALRM && code == libc::SI_TIMER {
-        (b.on_alarm)(b);
-    }
-    let addr_of = |label: *const u8| label.addr() as u64;
-    let (begin, end) = (
-        addr_of(&raw const lodger_kml_exit_begin),
-        addr_of(&raw const lodger_kml_exit_end),
-    );
-    let frame_exit = addr_of(&raw const lodger_kml_frame_exit);
-    let mut redirect = |label: *const u8, cause: u32| {
-        regs[libc::REG_RIP as usize] = label.addr() as i64;
-        regs[libc::REG_RSP as usize] = b.ksp as i64;
-        regs[libc::REG_RAX as usize] = i64::from(cause);
-        regs[libc::REG_EFL as usize] = FLAGS_FIXED as i64;
-    };
-    // SAFETY: while a thread is in or near guest code its block holds the
-    // address of the task's registers.
-    let gp: &mut [u64; 40] = unsafe { &mut *core::ptr::with_exposed_provenance_mut(b.cx as usize) };
-    if signo == libc::SIGURG || signo == libc::SIGALRM {
-        if rip < USER_END + REACH {
-            // A trampoline is left at once: whoever waits for that counts on it.
-            if b.cpu.pending.load(SeqCst) != 0 || b.room.contains(rip) {
-                take_over(b, regs, gp);
-                redirect_to(b, regs, &raw const lodger_kml_resume, cause::INTERRUPT);
-            } else {
-                b.met.fetch_add(1, SeqCst);
-            }
-        } else if (begin..end).contains(&rip) {
-            if gs_base() != b.this {
-                set_gs_base(b.this);
-            }
-            redirect(&raw const lodger_kml_resume_unsaved, cause::INTERRUPT);
-            b.met.fetch_add(1, SeqCst);
-        }
-        return;
-    }
-    if rip == frame_exit && signo == libc::SIGILL {
-        for (r, w) in FROM_FRAME {
-            regs[r as usize] = gp[w] as i64;
-        }
-        regs[libc::REG_RIP as usize] = b.exit_rip as i64;
-        regs[libc::REG_EFL as usize] = clean_flags(gp[EFLAGS]) as i64;
-        return;
-    }
-    let entry = addr_of(&raw const lodger_kml_entry);
-    // A jump of the guest's to where it has nothing shows as a fetch from there.
-    let fetch = regs[libc::REG_ERR as usize] as u64 & 16 != 0
-        && regs[libc::REG_CR2 as usize] as u64 == rip
-        && signo == libc::SIGSEGV
-        && b.cpu.mode.load(SeqCst) == hal::cpu::mode::USER;
-    let in_guest = fetch || rip < USER_END + REACH;
-    // SAFETY: guest code that has been fetched.
-    let leaves = || unsafe { in_guest && !fetch && patch::leaves(rip) };
-    if signo == libc::SIGSEGV && gs_base() != b.this && (rip == entry || leaves()) {
-        // The guest has a GS base that the kernel has not seen yet: a call it is.
-        take_over(b, regs, gp);
-        gp[RIP] = gp[RCX];
-        gp[R11] = gp[EFLAGS];
-        gp[ORIG_RAX] = gp[RAX];
-        redirect_to(b, regs, &raw const lodger_kml_resume, cause::CALL);
-        return;
-    }
-    if signo == libc::SIGTRAP && (!in_guest || b.room.contains(rip)) {
-        // Single steps on the way into the kernel or out of it.
-        regs[libc::REG_EFL as usize] &= !(FLAG_TF as i64);
-        b.stepped.store(true, Relaxed);
-        return;
-    }
-    let copy = (lodger_kml_copy as *const ()).addr() as u64;
-    if (copy..addr_of(&raw const lodger_kml_copy_end)).contains(&rip)
-        && matches!(signo, libc::SIGSEGV | libc::SIGBUS)
-        && info_words[2] < USER_END
-    {
-        regs[libc::REG_RIP as usize] = addr_of(&raw const lodger_kml_copy_failed) as i64;
-        return;
-    }
-    if !in_guest {
-        if !b.host_fs_set.swap(true, Relaxed) && fs_base() != b.host_fs.load(Relaxed) {
-            // A report of a panic that looks for its thread: it goes on with libc's.
-            set_fs_base(b.host_fs.load(Relaxed));
-            return;
-        }
-        let (addr, sp) = (info_words[2], regs[libc::REG_RSP as usize] as u64);
-        (b.on_fault)(b, signo, rip, addr, sp)
-    }
-    if code <= 0 {
-        return;
-    }
-    take_over(b, regs, gp);
-    let sig = Sig {
-        signo,
-        code,
-        vector: regs[libc::REG_TRAPNO as usize] as u64,
-        error: regs[libc::REG_ERR as usize] as u64,
-        cr2: regs[libc::REG_CR2 as usize] as u64,
-        addr: info_words[2],
-        what: info_words[3],
-    };
-    // SAFETY: this thread's own; nobody borrows it while guest code runs.
-    unsafe { (*p).sig = sig };
-    redirect_to(b, regs, &raw const lodger_kml_resume, cause::SIGNAL);
-}
-
-const FROM_FRAME: [(i32, usize); 17] = [
-    (libc::REG_R8, R8),
-    (libc::REG_R9, R9),
-    (libc::REG_R10, R10),
-    (libc::REG_R11, R11),
-    (libc::REG_R12, R12),
-    (libc::REG_R13, R13),
-    (libc::REG_R14, R14),
-    (libc::REG_R15, R15),
-    (libc::REG_RDI, RDI),
-    (libc::REG_RSI, RSI),
-    (libc::REG_RBP, RBP),
-    (libc::REG_RBX, RBX),
-    (libc::REG_RDX, RDX),
-    (libc::REG_RAX, RAX),
-    (libc::REG_RCX, RCX),
-    (libc::REG_RSP, RSP),
-    (libc::REG_RIP, RIP),
-];
-
-/// Signal context: the guest's registers leave the frame.
-fn take_over(b: &Block, regs: &[i64; 23], gp: &mut [u64; 40]) {
-    for (r, w) in FROM_FRAME {
-        gp[w] = regs[r as usize] as u64;
-    }
-    gp[EFLAGS] = regs[libc::REG_EFL as usize] as u64;
-    gp[FS_BASE] = fs_base();
-    let gs = gs_base();
-    if gs != b.this {
-        gp[GS_BASE] = gs;
-        set_gs_base(b.this);
-    }
-    gp[CS] = USER_CS;
-    gp[SS] = USER_SS;
-    gp[ORIG_RAX] = u64::MAX;
-}
-
-/// Signal context.
-fn redirect_to(b: &Block, regs: &mut [i64; 23], label: *const u8, cause: u32) {
-    regs[libc::REG_RIP as usize] = label.addr() as i64;
-    regs[libc::REG_RSP as usize] = b.ksp as i64;
-    regs[libc::REG_RAX as usize] = i64::from(cause);
-    regs[libc::REG_EFL as usize] = FLAGS_FIXED as i64;
 }
 
 /// What `sig` means for the task with the registers `cx`.

@@ -182,6 +182,7 @@ fn read_fp(fp: &mut Vec<u8>, at: u64, mem: &mut dyn UserMem) -> Result<(), Errno
     let used = get_u64(fp, LEGACY) & features;
     put(fp, LEGACY, &used.to_ne_bytes());
     host.clean(fp);
+    host.normalize(fp, u64::MAX);
     Ok(())
 }
 

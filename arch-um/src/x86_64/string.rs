@@ -119,7 +119,27 @@ lodger_function memset
     jnz 4b
     mov rax, r8
     ret
-1:  mov rcx, rdx
+1:  cmp rdx, 1024
+    ja 6f
+    movd xmm0, eax
+    punpcklbw xmm0, xmm0
+    pshuflw xmm0, xmm0, 0
+    punpcklqdq xmm0, xmm0
+    lea rcx, [rdi + rdx - 64]
+5:  movups [rdi], xmm0
+    movups [rdi + 16], xmm0
+    movups [rdi + 32], xmm0
+    movups [rdi + 48], xmm0
+    add rdi, 64
+    cmp rdi, rcx
+    jb 5b
+    movups [rcx], xmm0
+    movups [rcx + 16], xmm0
+    movups [rcx + 32], xmm0
+    movups [rcx + 48], xmm0
+    mov rax, r8
+    ret
+6:  mov rcx, rdx
     rep stosb
     mov rax, r8
     ret

@@ -14,7 +14,8 @@ global_asm!(
     .hidden lodger_um_switch
     .globl lodger_um_switch
     .type lodger_um_switch,@function
-# rdi: where to save the stack pointer, rsi: where to load it from.
+# rdi: where to save the stack pointer, rsi: where to load it from. The control words of the vector state stay
+# as they are: they may be a guest's, with an exception that is pending, and kernel code does not calculate.
 lodger_um_switch:
     .cfi_startproc
     push rbp
@@ -35,16 +36,8 @@ lodger_um_switch:
     push r15
     .cfi_adjust_cfa_offset 8
     .cfi_rel_offset r15, 0
-    sub rsp, 8
-    .cfi_adjust_cfa_offset 8
-    stmxcsr [rsp]
-    fnstcw [rsp + 4]
     mov [rdi], rsp
     mov rsp, [rsi]
-    ldmxcsr [rsp]
-    fldcw [rsp + 4]
-    add rsp, 8
-    .cfi_adjust_cfa_offset -8
     pop r15
     .cfi_adjust_cfa_offset -8
     .cfi_restore r15
@@ -151,9 +144,8 @@ fn lodger_hal_switch(save: &SavedStack, load: &SavedStack) {
 #[unsafe(no_mangle)]
 fn lodger_hal_init_stack(base: *mut u8, entry: extern "C" fn(usize) -> !, arg: usize) -> u64 {
     let first = lodger_um_first as unsafe extern "C" fn();
-    // As lodger_um_switch pops it: control words, r15, r14, r13, r12, rbx, rbp, return address.
+    // As lodger_um_switch pops it: r15, r14, r13, r12, rbx, rbp, return address.
     let words = [
-        0x0000_037f_0000_1f80,
         0,
         0,
         arg as u64,
@@ -166,7 +158,7 @@ fn lodger_hal_init_stack(base: *mut u8, entry: extern "C" fn(usize) -> !, arg: u
     // return the stack pointer is at the end, which is aligned as for a call.
     unsafe {
         let sp = base.add(KSTACK_SIZE - size_of_val(&words));
-        sp.cast::<[u64; 8]>().write(words);
+        sp.cast::<[u64; 7]>().write(words);
         sp.expose_provenance() as u64
     }
 }

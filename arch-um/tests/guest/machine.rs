@@ -86,6 +86,7 @@ impl Machine {
             clock: &CLOCK,
             confine: None,
             machine_died: died,
+            kernel_fault: |signo, addr| panic!("fault {signo} at {addr:#x}"),
         };
         let engine = SeccompEngine::start(zygote, options).unwrap_or_else(|e| panic!("{e}"));
         let cpus = (0..ncpus)

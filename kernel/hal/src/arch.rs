@@ -4,6 +4,7 @@ use crate::dev::Clock;
 use crate::mem::Pfn;
 use abi::{Errno, SigAction, SigInfo, SigSet, SigStack};
 use alloc::vec::Vec;
+use core::cell::UnsafeCell;
 
 /// Number of general words in a [`UserContext`].
 pub const GP_WORDS: usize = 40;
@@ -35,6 +36,31 @@ impl UserContext {
 impl Default for UserContext {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Holds the user-mode registers of a task: the task itself and the engine that runs its program
+/// take turns; others come here only while it cannot run.
+#[repr(transparent)]
+pub struct UserRegs(UnsafeCell<UserContext>);
+
+// SAFETY: a holder of a pointer; who uses it answers for the turns.
+unsafe impl Sync for UserRegs {}
+
+impl UserRegs {
+    /// Holds `cx`.
+    pub const fn new(cx: UserContext) -> UserRegs {
+        UserRegs(UnsafeCell::new(cx))
+    }
+    /// The same for registers that are the caller's alone.
+    pub fn from_mut(cx: &mut UserContext) -> &UserRegs {
+        // SAFETY: `repr(transparent)`, and nobody else has a reference.
+        unsafe { &*core::ptr::from_mut(cx).cast() }
+    }
+    /// Where they are. References made of it must not outlast the user's turn.
+    #[inline]
+    pub fn get(&self) -> *mut UserContext {
+        self.0.get()
     }
 }
 

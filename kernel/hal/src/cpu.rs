@@ -37,6 +37,8 @@ pub const IRQ_DEVICE: u32 = 1 << 2;
 pub const IRQ_NOTIFY: u32 = 1 << 3;
 /// Interrupt: kernel code has left work for a moment without locks.
 pub const IRQ_ASYNC: u32 = 1 << 4;
+/// Interrupt: somebody looks whether pending interrupts are taken. Nothing else is to be done.
+pub const IRQ_PING: u32 = 1 << 5;
 
 /// What a vCPU is doing, kept in [`CpuBlock::mode`].
 pub mod mode {

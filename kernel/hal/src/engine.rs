@@ -1,7 +1,7 @@
 //! Running guest code in an address space, and the traps it ends in.
 
-use crate::arch::UserContext;
-use crate::cpu::{CpuBlock, CpuId};
+use crate::arch::{UserContext, UserRegs};
+use crate::cpu::{self, CpuBlock, CpuId};
 use crate::mem::Pfn;
 use abi::Errno;
 use alloc::sync::{Arc, Weak};
@@ -88,6 +88,15 @@ pub enum Trap {
     Lost,
 }
 
+/// What follows a system call that has been carried out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum After {
+    /// Guest code may go on at once in the same space.
+    GoOn,
+    /// There is something to look at first.
+    Look,
+}
+
 /// What became of a copy by guest addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direct {
@@ -148,6 +157,9 @@ pub trait UserSpace: Send + Sync {
     /// The guest has a mapping from `start` to `end` from now on: when it returns, nothing of the engine's own
     /// is there. Called with the lock held that [`Vacancy::is_vacant`] tries; no spin lock.
     fn claim(&self, _start: u64, _end: u64) {}
+    /// From now on guest code here stays as it is mapped: the engine rewrites nothing of it, and takes back
+    /// what it has. As [`UserSpace::flush`].
+    fn keep_code(&self) {}
     /// For the engine itself.
     fn as_any(&self) -> &dyn core::any::Any;
 }
@@ -182,6 +194,24 @@ pub trait Engine: Send + Sync {
     /// [`CpuBlock::pending`] and returns [`Trap::Interrupt`] if there is any,
     /// and sets the mode back to `KERNEL` before it returns.
     fn run(&self, cpu: &CpuBlock, space: &dyn UserSpace, cx: &mut UserContext) -> Trap;
+    /// Runs the program of the calling task, as [`Engine::run`] on whatever vCPU the task is, but carries out its system
+    /// calls by `call`, until that says [`After::Look`]; then the trap is [`Trap::Syscall`]. `call` uses
+    /// the registers by itself and may wait.
+    fn run_program(
+        &self,
+        space: &dyn UserSpace,
+        regs: &UserRegs,
+        call: &mut dyn FnMut() -> After,
+    ) -> Trap {
+        loop {
+            // SAFETY: the engine's turn, until `call` begins.
+            let cx = unsafe { &mut *regs.get() };
+            let trap = self.run(cpu::current_cpu(), space, cx);
+            if trap != Trap::Syscall || call() == After::Look {
+                return trap;
+            }
+        }
+    }
     /// Makes the vector and floating-point state in `cx` complete (the engine
     /// may have left it in the user process). Called before the state is read, copied or
     /// changed, and when the task leaves the CPU for another one, but see [`Engine::keeps_fp`].

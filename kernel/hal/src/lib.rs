@@ -21,9 +21,9 @@ pub mod engine;
 pub mod mem;
 pub mod platform;
 
-pub use arch::{Arch, UserContext};
+pub use arch::{Arch, UserContext, UserRegs};
 pub use cpu::CpuId;
-pub use engine::{Engine, MapOp, Prot, Trap, UserSpace, Vacancy};
+pub use engine::{After, Engine, MapOp, Prot, Trap, UserSpace, Vacancy};
 pub use mem::Pfn;
 pub use platform::Platform;
 

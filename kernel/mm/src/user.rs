@@ -49,6 +49,7 @@ pub struct UserIo<'a> {
 
 impl<'a> UserIo<'a> {
     /// One buffer. The length is cut to MAX_RW_COUNT. [`Errno::EFAULT`] if it reaches beyond the guest's addresses.
+    #[inline]
     pub fn new(mm: &'a Mm, addr: u64, len: u64) -> Result<UserIo<'a>> {
         let len = len.min(abi::io::MAX_RW_COUNT as u64);
         if len > 0 && addr.checked_add(len).is_none_or(|e| e > ADDR_END) {

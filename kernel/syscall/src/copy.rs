@@ -42,7 +42,7 @@ pub fn sys_sendfile(
     count: u64,
 ) -> Result<usize> {
     let mm = mm(cx);
-    let mut off = offset_in(&mm, offset)?;
+    let mut off = offset_in(mm, offset)?;
     let input = cx::file(cx, in_fd)?;
     if !input.flags().readable() {
         return Err(Errno::EBADF);
@@ -60,7 +60,7 @@ pub fn sys_sendfile(
         cx,
         ipc::splice::sendfile(cx, &output, &input, &mut off, count),
     )?;
-    offset_out(&mm, offset, off)?;
+    offset_out(mm, offset, off)?;
     Ok(n)
 }
 
@@ -89,8 +89,8 @@ pub fn sys_copy_file_range(
     let mm = mm(cx);
     // By the file's own seek: a host stream's position is the host's.
     let own = |f: &File| f.seek(0, Whence::SEEK_CUR);
-    let from = offset_in(&mm, off_in)?;
-    let to = offset_in(&mm, off_out)?;
+    let from = offset_in(mm, off_in)?;
+    let to = offset_in(mm, off_out)?;
     if flags != 0 {
         return Err(Errno::EINVAL);
     }
@@ -122,12 +122,12 @@ pub fn sys_copy_file_range(
     }
     let done = copy(cx, &input, &mut src, &output, &mut dst, len)?;
     if from.is_some() {
-        offset_out(&mm, off_in, Some(src))?;
+        offset_out(mm, off_in, Some(src))?;
     } else {
         input.seek(src as i64, Whence::SEEK_SET)?;
     }
     if to.is_some() {
-        offset_out(&mm, off_out, Some(dst))?;
+        offset_out(mm, off_out, Some(dst))?;
     } else {
         output.seek(dst as i64, Whence::SEEK_SET)?;
     }

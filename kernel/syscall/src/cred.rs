@@ -46,16 +46,16 @@ pub fn sys_getegid(cx: &Ctx) -> Result<u32> {
 /// All three user ids: `getresuid(2)`.
 pub fn sys_getresuid(cx: &Ctx, r: Out<u32>, e: Out<u32>, s: Out<u32>) -> Result {
     let (c, mm) = (cx.cred(), mm(cx));
-    r.put(&mm, &c.uid)?;
-    e.put(&mm, &c.euid)?;
-    s.put(&mm, &c.suid)
+    r.put(mm, &c.uid)?;
+    e.put(mm, &c.euid)?;
+    s.put(mm, &c.suid)
 }
 /// All three group ids: `getresgid(2)`.
 pub fn sys_getresgid(cx: &Ctx, r: Out<u32>, e: Out<u32>, s: Out<u32>) -> Result {
     let (c, mm) = (cx.cred(), mm(cx));
-    r.put(&mm, &c.gid)?;
-    e.put(&mm, &c.egid)?;
-    s.put(&mm, &c.sgid)
+    r.put(mm, &c.gid)?;
+    e.put(mm, &c.egid)?;
+    s.put(mm, &c.sgid)
 }
 
 /// Capabilities after a change of user ids, capabilities(7).
@@ -302,11 +302,11 @@ const CAP_VERSIONS: [u32; 3] = [0x1998_0330, 0x2007_1026, 0x2008_0522];
 /// Number of words of the version in the header; stores the preferred version if it is unknown.
 fn cap_words(cx: &Ctx, header: Out<CapHeader>) -> Result<(CapHeader, usize)> {
     let mm = mm(cx);
-    let h = header.get(&mm)?;
+    let h = header.get(mm)?;
     if !CAP_VERSIONS.contains(&h.version) {
         let mut answer = h;
         answer.version = CAP_VERSIONS[2];
-        header.put(&mm, &answer)?;
+        header.put(mm, &answer)?;
         return Err(Errno::EINVAL);
     }
     Ok((h, if h.version == CAP_VERSIONS[0] { 1 } else { 2 }))

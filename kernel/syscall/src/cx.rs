@@ -26,7 +26,7 @@ pub fn any_file(cx: &Ctx, fd: Fd) -> Result<Arc<File>> {
 
 /// Identity of the descriptor table, which owns POSIX locks.
 pub fn table_owner(cx: &Ctx) -> usize {
-    Arc::as_ptr(&cx.files()).addr()
+    Arc::as_ptr(cx.files()).addr()
 }
 
 /// Soft limit of a resource.
@@ -86,7 +86,7 @@ pub fn walk_flags(flags: u32) -> WalkFlags {
 }
 
 /// The caller's memory.
-pub fn mm(cx: &Ctx) -> Arc<Mm> {
+pub fn mm(cx: &Ctx) -> &Arc<Mm> {
     cx.mm()
 }
 
@@ -116,7 +116,7 @@ pub fn with_mask<T>(
     if size != size_of::<SigSet>() as u64 {
         return Err(Errno::EINVAL);
     }
-    let set = mask.get(&cx.mm())?;
+    let set = mask.get(cx.mm())?;
     task::signal::set_temporary_mask(cx.task(), set);
     let r = f();
     if !matches!(r, Err(Errno::EINTR | Errno::ERESTARTNOHAND)) {

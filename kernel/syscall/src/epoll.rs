@@ -37,7 +37,7 @@ pub fn sys_epoll_ctl(cx: &Ctx, epfd: Fd, op: EpollOp, fd: Fd, event: In<EpollEve
     let op = match op.0 {
         EpollOp::EPOLL_CTL_DEL => Ok(CtlOp::Del),
         o => {
-            let event = event.get(&mm(cx))?;
+            let event = event.get(mm(cx))?;
             match o {
                 EpollOp::EPOLL_CTL_ADD => Ok(CtlOp::Add(event)),
                 EpollOp::EPOLL_CTL_MOD => Ok(CtlOp::Mod(event)),
@@ -100,6 +100,6 @@ pub fn sys_epoll_pwait2(
     mask: In<SigSet>,
     size: u64,
 ) -> Result<usize> {
-    let limit = Limit::from_spec(cx, timeout.get_opt(&mm(cx))?)?;
+    let limit = Limit::from_spec(cx, timeout.get_opt(mm(cx))?)?;
     cx::with_mask(cx, mask, size, || wait(cx, epfd, events, max, limit))
 }

@@ -41,7 +41,7 @@ pub fn sys_signalfd4(
     if size != size_of::<SigSet>() as u64 {
         return Err(Errno::EINVAL);
     }
-    let mask = mask.get(&mm(cx))?;
+    let mask = mask.get(mm(cx))?;
     if flags.beyond(F::ALL) {
         return Err(Errno::EINVAL);
     }
@@ -73,7 +73,7 @@ pub fn sys_timerfd_settime(
     old: Out<Itimerspec>,
 ) -> Result {
     let mm = mm(cx);
-    let new = new.get(&mm)?;
+    let new = new.get(mm)?;
     if flags.beyond(TimerfdSet::ALL) {
         return Err(Errno::EINVAL);
     }
@@ -81,12 +81,12 @@ pub fn sys_timerfd_settime(
     new.interval.to_ns()?;
     let file = cx::file(cx, fd)?;
     let was = as_timerfd(&file).ok_or(Errno::EINVAL)?.set(flags.0, &new)?;
-    old.put_opt(&mm, &was)
+    old.put_opt(mm, &was)
 }
 
 /// Reads a timer: `timerfd_gettime(2)`.
 pub fn sys_timerfd_gettime(cx: &Ctx, fd: Fd, value: Out<Itimerspec>) -> Result {
     let file = cx::file(cx, fd)?;
     let now = as_timerfd(&file).ok_or(Errno::EINVAL)?.get();
-    value.put(&mm(cx), &now)
+    value.put(mm(cx), &now)
 }

@@ -113,7 +113,7 @@ pub fn sys_read(cx: &Ctx, fd: Fd, buf: BytesOut, count: u64) -> Result<usize> {
     let f = cx::file(cx, fd)?;
     f.check_readable()?;
     let mm = mm(cx);
-    f.read(cx, &mut one(&mm, buf.0, count)?)
+    f.read(cx, &mut one(mm, buf.0, count)?)
         .map(|n| count_read(cx, n))
 }
 
@@ -122,7 +122,7 @@ pub fn sys_write(cx: &Ctx, fd: Fd, buf: Bytes, count: u64) -> Result<usize> {
     let f = cx::file(cx, fd)?;
     f.check_writable()?;
     let mm = mm(cx);
-    write(cx, &f, None, &mut one(&mm, buf.0, count)?)
+    write(cx, &f, None, &mut one(mm, buf.0, count)?)
 }
 
 /// Reads at an offset: `pread64(2)`.
@@ -131,7 +131,7 @@ pub fn sys_pread64(cx: &Ctx, fd: Fd, buf: BytesOut, count: u64, pos: i64) -> Res
     let f = seekable(cx, fd)?;
     f.check_readable()?;
     let mm = mm(cx);
-    f.read_at(cx, pos, &mut one(&mm, buf.0, count)?)
+    f.read_at(cx, pos, &mut one(mm, buf.0, count)?)
         .map(|n| count_read(cx, n))
 }
 
@@ -141,7 +141,7 @@ pub fn sys_pwrite64(cx: &Ctx, fd: Fd, buf: Bytes, count: u64, pos: i64) -> Resul
     let f = seekable(cx, fd)?;
     f.check_writable()?;
     let mm = mm(cx);
-    write(cx, &f, Some(pos), &mut one(&mm, buf.0, count)?)
+    write(cx, &f, Some(pos), &mut one(mm, buf.0, count)?)
 }
 
 /// Reads into several buffers: `readv(2)`.
@@ -149,7 +149,7 @@ pub fn sys_readv(cx: &Ctx, fd: Fd, iov: IovOut, iovcnt: u64) -> Result<usize> {
     let f = cx::file(cx, fd)?;
     f.check_readable()?;
     let mm = mm(cx);
-    let mut io = vectors(&mm, iov.0, iovcnt)?;
+    let mut io = vectors(mm, iov.0, iovcnt)?;
     if Sink::remaining(&io) == 0 {
         return Ok(0);
     }
@@ -161,7 +161,7 @@ pub fn sys_writev(cx: &Ctx, fd: Fd, iov: Iov, iovcnt: u64) -> Result<usize> {
     let f = cx::file(cx, fd)?;
     f.check_writable()?;
     let mm = mm(cx);
-    let mut io = vectors(&mm, iov.0, iovcnt)?;
+    let mut io = vectors(mm, iov.0, iovcnt)?;
     if Source::remaining(&io) == 0 {
         return Ok(0);
     }
@@ -174,7 +174,7 @@ pub fn sys_preadv(cx: &Ctx, fd: Fd, iov: IovOut, n: u64, low: i64, _high: Hex) -
     let f = seekable(cx, fd)?;
     f.check_readable()?;
     let mm = mm(cx);
-    f.read_at(cx, pos, &mut vectors(&mm, iov.0, n)?)
+    f.read_at(cx, pos, &mut vectors(mm, iov.0, n)?)
         .map(|n| count_read(cx, n))
 }
 
@@ -184,7 +184,7 @@ pub fn sys_pwritev(cx: &Ctx, fd: Fd, iov: Iov, n: u64, low: i64, _high: Hex) -> 
     let f = seekable(cx, fd)?;
     f.check_writable()?;
     let mm = mm(cx);
-    write(cx, &f, Some(pos), &mut vectors(&mm, iov.0, n)?)
+    write(cx, &f, Some(pos), &mut vectors(mm, iov.0, n)?)
 }
 
 /// Flags of preadv2(2) that are honoured; the others ask for what cannot be promised.
@@ -246,7 +246,7 @@ pub fn sys_pwritev2(
     let append = (f.flags().contains(OpenFlags::APPEND) || flags.has(RwFlags::RWF_APPEND))
         && !flags.has(RwFlags::RWF_NOAPPEND);
     let mm = mm(cx);
-    let mut src = vectors(&mm, iov.0, n)?;
+    let mut src = vectors(mm, iov.0, n)?;
     let done = write_with(cx, &f, pos, &mut src, append)?;
     let sync = flags.has(RwFlags::RWF_SYNC);
     if done > 0 && f.ops.seekable() && (sync || flags.has(RwFlags::RWF_DSYNC)) {

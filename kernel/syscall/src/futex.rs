@@ -40,6 +40,6 @@ pub fn sys_set_robust_list(cx: &Ctx, head: Ptr, len: u64) -> Result {
 pub fn sys_get_robust_list(cx: &Ctx, pid: i32, head: Out<u64>, len: Out<u64>) -> Result {
     let (h, n) = task::futex::get_robust_list(cx, pid)?;
     let mm = mm(cx);
-    len.put(&mm, &n)?;
-    head.put(&mm, &h)
+    len.put(mm, &n)?;
+    head.put(mm, &h)
 }

@@ -79,11 +79,11 @@ pub const DISPATCH: Dispatch = Dispatch {
 };
 
 /// Carries out the system call with these registers.
-pub fn dispatch(cx: &Ctx, call: SyscallArgs) -> Result<u64> {
+pub fn dispatch(cx: &Ctx, call: &SyscallArgs) -> Result<u64> {
     if cx.kernel().params.strace {
         return traced(cx, call);
     }
-    run(cx, &call)
+    run(cx, call)
 }
 
 /// The number is an int: its upper half does not count.
@@ -119,17 +119,17 @@ fn missing(cx: &Ctx, nr: u64) -> Result<u64> {
 }
 
 #[cold]
-fn traced(cx: &Ctx, call: SyscallArgs) -> Result<u64> {
+fn traced(cx: &Ctx, call: &SyscallArgs) -> Result<u64> {
     let platform = cx.kernel().platform;
     let tid = cx.task().tid();
-    let nr = number(&call);
+    let nr = number(call);
     let row = table::row(nr);
-    let trace = Trace::enter(row, nr, &call.args, Some(&cx.mm()));
+    let trace = Trace::enter(row, nr, &call.args, Some(cx.mm()));
     if row.is_some_and(|r| matches!(r.name, "exit" | "exit_group")) {
         platform.strace(&trace.without_result(tid));
-        return run(cx, &call);
+        return run(cx, call);
     }
-    let result = run(cx, &call);
+    let result = run(cx, call);
     platform.strace(&trace.leave(tid, cx.task().mm().as_deref(), result));
     result
 }

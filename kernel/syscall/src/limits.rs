@@ -22,12 +22,12 @@ fn known(r: Resource) -> Result<u32> {
 /// Reads a limit: `getrlimit(2)`.
 pub fn sys_getrlimit(cx: &Ctx, resource: Resource, rlim: Out<Rlimit>) -> Result {
     let r = known(resource)?;
-    rlim.put(&mm(cx), &cx.process().rlimit(r))
+    rlim.put(mm(cx), &cx.process().rlimit(r))
 }
 
 /// Sets a limit: `setrlimit(2)`.
 pub fn sys_setrlimit(cx: &Ctx, resource: Resource, rlim: In<Rlimit>) -> Result {
-    let new = rlim.get(&mm(cx))?;
+    let new = rlim.get(mm(cx))?;
     change(cx, cx.process(), resource, Some(new)).map(drop)
 }
 
@@ -58,7 +58,7 @@ pub fn sys_prlimit64(
     old: Out<Rlimit>,
 ) -> Result {
     let mm = mm(cx);
-    let new = new.get_opt(&mm)?;
+    let new = new.get_opt(mm)?;
     let p: Arc<Process> = if pid == 0 {
         cx.process().clone()
     } else {
@@ -74,7 +74,7 @@ pub fn sys_prlimit64(
         t.process.clone()
     };
     let was = change(cx, &p, resource, new)?;
-    old.put_opt(&mm, &was)
+    old.put_opt(mm, &was)
 }
 
 /// Used resources: `getrusage(2)`.
@@ -89,7 +89,7 @@ pub fn sys_getrusage(cx: &Ctx, who: UsageWho, usage: Out<Rusage>) -> Result {
         }
         _ => return Err(Errno::EINVAL),
     };
-    usage.put(&mm(cx), &u.to_abi())
+    usage.put(mm(cx), &u.to_abi())
 }
 
 /// Used processor time in clock ticks: `times(2)`. Returns ticks since some time in the past.
@@ -98,7 +98,7 @@ pub fn sys_times(cx: &Ctx, buf: Out<Tms>) -> Result<i64> {
     let (utime, stime) = cx.process().cpu_time();
     let children = cx.process().children_usage();
     buf.put_opt(
-        &mm(cx),
+        mm(cx),
         &Tms {
             utime: (utime / tick) as i64,
             stime: (stime / tick) as i64,

@@ -106,7 +106,7 @@ pub fn sys_mmap(
     };
     let mm = mm(cx);
     if flags.has(MapArg::LOW32) && fixed == Fixed::No {
-        return map_low(&mm, req, &limits);
+        return map_low(mm, req, &limits);
     }
     mm.map(req, &limits)
 }
@@ -336,7 +336,7 @@ pub fn sys_mremap(
 
 /// Gives advice about memory: `madvise(2)`.
 pub fn sys_madvise(cx: &Ctx, addr: Ptr, len: u64, advice: Madvice) -> Result {
-    advise(&mm(cx), addr.0, len, advice)
+    advise(mm(cx), addr.0, len, advice)
 }
 
 /// Checks of madvise(2) that do not depend on the mappings, then the advice.

@@ -41,7 +41,7 @@ fn send_one(cx: &Ctx, f: &File, h: &MsgHdr, flags: u32) -> Result<usize> {
     } else {
         Some(address(cx, h.name, (h.namelen as u32).min(ADDR_MAX))?)
     };
-    let mut src = buffers(&mm, h)?;
+    let mut src = buffers(mm, h)?;
     let control = if h.controllen == 0 || h.control == 0 {
         Control::default()
     } else {
@@ -66,7 +66,7 @@ fn send_one(cx: &Ctx, f: &File, h: &MsgHdr, flags: u32) -> Result<usize> {
 pub fn sys_sendmsg(cx: &Ctx, fd: Fd, msg: In<MsgHdr>, flags: MsgFlags) -> Result<usize> {
     let f = cx::file(cx, fd)?;
     socket(&f)?;
-    send_one(cx, &f, &msg.get(&mm(cx))?, flags.0)
+    send_one(cx, &f, &msg.get(mm(cx))?, flags.0)
 }
 
 /// Sends several messages: `sendmmsg(2)`. The number sent, or the error of the first.
@@ -103,7 +103,7 @@ fn recv_one(cx: &Ctx, f: &File, at: u64, flags: u32) -> Result<usize> {
     if h.namelen < 0 {
         return Err(Errno::EINVAL);
     }
-    let mut dst = buffers(&mm, &h)?;
+    let mut dst = buffers(mm, &h)?;
     let args = RecvArgs {
         flags,
         nonblock: f.nonblock(),
@@ -147,7 +147,7 @@ pub fn sys_recvmmsg(
     timeout: Out<Timespec>,
 ) -> Result<u32> {
     let mm = mm(cx);
-    let limit = match timeout.get_opt(&mm)? {
+    let limit = match timeout.get_opt(mm)? {
         Some(t) => Some(cx.kernel().now().saturating_add(t.to_ns()?)),
         None => None,
     };
@@ -176,7 +176,7 @@ pub fn sys_recvmmsg(
     }
     if let Some(d) = limit {
         let left = d.saturating_sub(cx.kernel().now());
-        timeout.put(&mm, &Timespec::from_ns(left))?;
+        timeout.put(mm, &Timespec::from_ns(left))?;
     }
     match error {
         Some(e) if done == 0 => Err(e),

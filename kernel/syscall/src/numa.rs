@@ -117,7 +117,7 @@ pub fn sys_get_mempolicy(
     } else if addr.0 != 0 || flags & NODE != 0 {
         return Err(Errno::EINVAL);
     }
-    mode.put_opt(&mm, &0)?;
+    mode.put_opt(mm, &0)?;
     if mask.0 != 0 {
         let mut bits = alloc::vec![0u8; maxnode.div_ceil(64) as usize * 8];
         if flags & ALLOWED != 0

@@ -190,6 +190,8 @@ pub fn sys_close_range(cx: &Ctx, first: u32, last: u32, flags: CloseRangeFlags) 
     if flags.has(CloseRangeFlags::CLOSE_RANGE_UNSHARE) {
         task::clone::unshare(cx, CloneFlags::CLONE_FILES)?;
     }
+    // The table may be another one now.
+    let cx = &Ctx::of(cx.task());
     let files = cx.files();
     let owner = cx::table_owner(cx);
     let Ok(mut next) = i32::try_from(first) else {

@@ -25,7 +25,7 @@ pub fn sys_pidfd_send_signal(cx: &Ctx, fd: Fd, sig: Sig, info: In<SigInfo>, flag
         return Err(Errno::EINVAL);
     }
     let f = cx::file(cx, fd)?;
-    let info = info.get_opt(&mm(cx))?;
+    let info = info.get_opt(mm(cx))?;
     if info.is_some_and(|i| i.signo != sig.0) {
         return Err(Errno::EINVAL);
     }
@@ -63,7 +63,7 @@ pub fn sys_process_madvise(
     if flags != 0 || vlen > IOV_MAX as u64 {
         return Err(Errno::EINVAL);
     }
-    let list = iov.get_vec(&mm(cx), vlen as usize, IOV_MAX, Errno::EINVAL)?;
+    let list = iov.get_vec(mm(cx), vlen as usize, IOV_MAX, Errno::EINVAL)?;
     let t = thread(cx, fd)?;
     type A = Madvice;
     match advice.0 {

@@ -35,7 +35,7 @@ pub fn install_pair(
     let first = cx.install(a, cloexec)?;
     let second = cx.install(b, cloexec);
     let stored = second.and_then(|second| {
-        let r = fds.put(&mm(cx), &FdPair(first, second));
+        let r = fds.put(mm(cx), &FdPair(first, second));
         r.inspect_err(|_| close(cx, second))
     });
     stored.inspect_err(|_| close(cx, first))

@@ -118,7 +118,7 @@ pub fn sys_ppoll(
     mask: In<SigSet>,
     size: u64,
 ) -> Result<u64> {
-    let limit = Limit::from_spec(cx, timeout.get_opt(&mm(cx))?)?;
+    let limit = Limit::from_spec(cx, timeout.get_opt(mm(cx))?)?;
     cx::with_mask(cx, mask, size, || {
         let r = poll_fds(cx, fds, nfds, limit);
         store_left(cx, timeout, limit, r)
@@ -127,7 +127,7 @@ pub fn sys_ppoll(
 
 /// Stores the time left. A call that cannot is not restarted.
 fn store_left(cx: &Ctx, to: Out<Timespec>, limit: Limit, r: Result<u64>) -> Result<u64> {
-    let stored = to.put_opt(&mm(cx), &Timespec::from_ns(limit.left(cx)));
+    let stored = to.put_opt(mm(cx), &Timespec::from_ns(limit.left(cx)));
     match r {
         Err(Errno::ERESTARTNOHAND) if stored.is_err() => Err(Errno::EINTR),
         r => r,
@@ -242,7 +242,7 @@ pub fn sys_select(
     except: Ptr,
     timeout: Out<Timeval>,
 ) -> Result<u64> {
-    let limit = match timeout.get_opt(&mm(cx))? {
+    let limit = match timeout.get_opt(mm(cx))? {
         Some(t) => {
             let (s, us) = (t.sec.checked_add(t.usec / 1_000_000), t.usec % 1_000_000);
             let spec = Timespec {
@@ -256,7 +256,7 @@ pub fn sys_select(
     let r = select(cx, nfds, [read.0, write.0, except.0], limit);
     let left = limit.left(cx);
     let stored = timeout.put_opt(
-        &mm(cx),
+        mm(cx),
         &Timeval {
             sec: (left / NSEC_PER_SEC) as i64,
             usec: (left % NSEC_PER_SEC / 1000) as i64,
@@ -284,7 +284,7 @@ pub fn sys_pselect6(
     } else {
         mm.get::<[u64; 2]>(sigmask.0)?
     };
-    let limit = Limit::from_spec(cx, timeout.get_opt(&mm)?)?;
+    let limit = Limit::from_spec(cx, timeout.get_opt(mm)?)?;
     cx::with_mask(cx, In::at(mask), size, || {
         let r = select(cx, nfds, [read.0, write.0, except.0], limit);
         store_left(cx, timeout, limit, r)

@@ -172,6 +172,19 @@ pub fn sys_prctl(cx: &Ctx, op: PrctlOp, a2: Hex, a3: Hex, a4: Hex, a5: Hex) -> R
         P::PR_SET_TSC if a2 == 1 => Ok(0),
         P::PR_GET_MDWE => zero(&[a2, a3, a4, a5]).map(|()| 0),
         P::PR_CAP_AMBIENT => ambient(cx, &cred, a2, a3, &[a4, a5]),
+        // Lodger's own: whether call sites stay as they are. Kept by fork and exec, for good.
+        P::PR_SET_KEEP_CODE => {
+            zero(&[a3, a4, a5])?;
+            if a2 != 1 {
+                return Err(Errno::EINVAL);
+            }
+            mm(cx).keep_code();
+            Ok(0)
+        }
+        P::PR_GET_KEEP_CODE => {
+            zero(&[a2, a3, a4, a5])?;
+            Ok(u64::from(mm(cx).keeps_code()))
+        }
         // Names of mappings are not kept, as without CONFIG_ANON_VMA_NAME.
         P::PR_SET_VMA => Err(Errno::EINVAL),
         _ => Err(Errno::EINVAL),

@@ -144,8 +144,8 @@ pub fn sys_wait4(
     let w = task::wait::wait(cx, who, options(flags.0) | WaitOptions::EXITED)?;
     let Some(w) = w else { return Ok(0) };
     let mm = mm(cx);
-    wstatus.put_opt(&mm, &WaitStatus(w.status))?;
-    rusage.put_opt(&mm, &w.usage.to_abi())?;
+    wstatus.put_opt(mm, &WaitStatus(w.status))?;
+    rusage.put_opt(mm, &w.usage.to_abi())?;
     Ok(w.pid)
 }
 
@@ -176,7 +176,7 @@ pub fn sys_waitid(
     let w = task::wait::wait(cx, who, options(flags.0))?;
     let mm = mm(cx);
     if let Some(w) = &w {
-        rusage.put_opt(&mm, &w.usage.to_abi())?;
+        rusage.put_opt(mm, &w.usage.to_abi())?;
     }
     if !info.is_null() {
         store_info(cx, info, w.as_ref())?;

@@ -97,7 +97,7 @@ pub fn sys_sched_setparam(cx: &Ctx, pid: i32, param: In<i32>) -> Result {
     if param.is_null() || pid < 0 {
         return Err(Errno::EINVAL);
     }
-    let priority = param.get(&mm(cx))?;
+    let priority = param.get(mm(cx))?;
     let t = target(cx, pid)?;
     let new = SchedParams {
         priority,
@@ -112,7 +112,7 @@ pub fn sys_sched_getparam(cx: &Ctx, pid: i32, param: Out<i32>) -> Result {
         return Err(Errno::EINVAL);
     }
     let t = target(cx, pid)?;
-    param.put(&mm(cx), &sched::params(&t).priority)
+    param.put(mm(cx), &sched::params(&t).priority)
 }
 
 /// Sets policy and priority: `sched_setscheduler(2)`.
@@ -120,7 +120,7 @@ pub fn sys_sched_setscheduler(cx: &Ctx, pid: i32, policy: Policy, param: In<i32>
     if policy.0 < 0 || param.is_null() || pid < 0 {
         return Err(Errno::EINVAL);
     }
-    let priority = param.get(&mm(cx))?;
+    let priority = param.get(mm(cx))?;
     let t = target(cx, pid)?;
     let new = SchedParams {
         policy: policy_of(policy.0 & !RESET_ON_FORK)?,
@@ -241,7 +241,7 @@ pub fn sys_sched_get_priority_min(_cx: &Ctx, policy: Policy) -> Result<i32> {
 /// Time slice: `sched_rr_get_interval(2)`.
 pub fn sys_sched_rr_get_interval(cx: &Ctx, pid: i32, tp: Out<Timespec>) -> Result {
     let t = target(cx, pid)?;
-    tp.put(&mm(cx), &Timespec::from_ns(sched::rr_interval_ns(&t)))
+    tp.put(mm(cx), &Timespec::from_ns(sched::rr_interval_ns(&t)))
 }
 
 /// Sets where a thread may run: `sched_setaffinity(2)`.
@@ -270,8 +270,8 @@ pub fn sys_sched_getaffinity(cx: &Ctx, pid: i32, len: u32, mask: Ptr) -> Result<
 /// The processor of the caller: `getcpu(2)`. There is one node.
 pub fn sys_getcpu(cx: &Ctx, cpu: Out<u32>, node: Out<u32>, _cache: Ptr) -> Result {
     let mm = mm(cx);
-    cpu.put_opt(&mm, &hal::cpu::current_cpu().id)?;
-    node.put_opt(&mm, &0)
+    cpu.put_opt(mm, &hal::cpu::current_cpu().id)?;
+    node.put_opt(mm, &0)
 }
 
 /// Threads named by `which` and `who` of getpriority(2).

@@ -26,9 +26,9 @@ pub fn sys_rt_sigaction(
 ) -> Result {
     set_size(size)?;
     let mm = mm(cx);
-    let new = act.get_opt(&mm)?;
+    let new = act.get_opt(mm)?;
     let was = task::signal::action(cx, sig.0, new)?;
-    old.put_opt(&mm, &was)
+    old.put_opt(mm, &was)
 }
 
 /// Blocks and unblocks signals: `sigprocmask(2)`.
@@ -43,7 +43,7 @@ pub fn sys_rt_sigprocmask(
     let mm = mm(cx);
     let t = cx.task();
     let was = t.blocked();
-    if let Some(set) = set.get_opt(&mm)? {
+    if let Some(set) = set.get_opt(mm)? {
         let new = match how.0 {
             MaskHow::SIG_BLOCK => was.union(set),
             MaskHow::SIG_UNBLOCK => was.minus(set),
@@ -52,7 +52,7 @@ pub fn sys_rt_sigprocmask(
         };
         task::signal::set_blocked(t, new);
     }
-    old.put_opt(&mm, &was)
+    old.put_opt(mm, &was)
 }
 
 /// Returns from a handler: `sigreturn(2)`.
@@ -80,8 +80,8 @@ pub fn sys_rt_sigtimedwait(
 ) -> Result<i32> {
     set_size(size)?;
     let mm = mm(cx);
-    let set = set.get(&mm)?;
-    let deadline = match timeout.get_opt(&mm)? {
+    let set = set.get(mm)?;
+    let deadline = match timeout.get_opt(mm)? {
         Some(t) => {
             let ns = t.to_ns()?;
             Some(cx.kernel().now().saturating_add(ns))
@@ -89,13 +89,13 @@ pub fn sys_rt_sigtimedwait(
         None => None,
     };
     let got = task::signal::timed_wait(cx, set, deadline)?;
-    info.put_opt(&mm, &got)?;
+    info.put_opt(mm, &got)?;
     Ok(got.signo)
 }
 
 /// A siginfo given by a program: the number is the argument's.
 fn given(info: In<SigInfo>, sig: Sig, cx: &Ctx) -> Result<SigInfo> {
-    let mut s = info.get(&mm(cx))?;
+    let mut s = info.get(mm(cx))?;
     s.signo = sig.0;
     Ok(s)
 }
@@ -115,7 +115,7 @@ pub fn sys_rt_tgsigqueueinfo(cx: &Ctx, tgid: i32, tid: i32, sig: Sig, info: In<S
 /// Waits for a signal with another mask: `sigsuspend(2)`.
 pub fn sys_rt_sigsuspend(cx: &Ctx, mask: In<SigSet>, size: u64) -> Result<u64> {
     set_size(size)?;
-    let mask = mask.get(&mm(cx))?;
+    let mask = mask.get(mm(cx))?;
     task::signal::suspend(cx, mask)
 }
 
@@ -127,9 +127,9 @@ pub fn sys_pause(cx: &Ctx) -> Result<u64> {
 /// Sets the alternate stack: `sigaltstack(2)`.
 pub fn sys_sigaltstack(cx: &Ctx, ss: In<SigStack>, old: Out<SigStack>) -> Result {
     let mm = mm(cx);
-    let new = ss.get_opt(&mm)?;
+    let new = ss.get_opt(mm)?;
     let was = task::signal::altstack(cx, new)?;
-    old.put_opt(&mm, &was)
+    old.put_opt(mm, &was)
 }
 
 /// Sends a signal to a process or a group: `kill(2)`.

@@ -45,10 +45,10 @@ pub fn address(cx: &Ctx, addr: u64, len: u32) -> Result<Vec<u8>> {
 /// Stores an address and its true length; a short buffer gets what fits.
 pub fn store_address(cx: &Ctx, addr: &[u8], to: Ptr, len: Out<u32>) -> Result {
     let mm = mm(cx);
-    let room = len.get(&mm)? as i32;
+    let room = len.get(mm)? as i32;
     let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
     mm.write(to.0, addr.get(..room).unwrap_or(addr))?;
-    len.put(&mm, &(addr.len() as u32))
+    len.put(mm, &(addr.len() as u32))
 }
 
 /// Makes a socket: `socket(2)`.
@@ -173,7 +173,7 @@ pub fn sys_sendto(
 ) -> Result<usize> {
     let mm = mm(cx);
     cx::check_range(buf.0, len)?;
-    let mut src = UserIo::new(&mm, buf.0, len)?;
+    let mut src = UserIo::new(mm, buf.0, len)?;
     let f = cx::file(cx, fd)?;
     socket(&f)?;
     let to = if addr.0 == 0 {
@@ -202,7 +202,7 @@ pub fn sys_recvfrom(
 ) -> Result<usize> {
     let mm = mm(cx);
     cx::check_range(buf.0, len)?;
-    let mut dst = UserIo::new(&mm, buf.0, len)?;
+    let mut dst = UserIo::new(mm, buf.0, len)?;
     let f = cx::file(cx, fd)?;
     let args = RecvArgs {
         flags: flags.0,
@@ -247,10 +247,10 @@ pub fn sys_getsockopt(
     let f = cx::file(cx, fd)?;
     let s = socket(&f)?;
     let mm = mm(cx);
-    let room = len.get(&mm)? as i32;
+    let room = len.get(mm)? as i32;
     let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
     let v = s.get_option(cx, level.0, name)?;
     let v = v.get(..room).unwrap_or(&v);
     mm.write(value.0, v)?;
-    len.put(&mm, &(v.len() as u32))
+    len.put(mm, &(v.len() as u32))
 }

@@ -34,15 +34,15 @@ pub fn sys_splice(
     {
         return Err(Errno::ESPIPE);
     }
-    let mut to = offset_in(&mm, off_out)?;
-    let mut from = offset_in(&mm, off_in)?;
+    let mut to = offset_in(mm, off_out)?;
+    let mut from = offset_in(mm, off_in)?;
     let len = bounded(len)?;
     let n = pipe_signal(
         cx,
         ipc::splice::splice(cx, &input, &mut from, &output, &mut to, len, flags.0),
     )?;
-    offset_out(&mm, off_out, to)?;
-    offset_out(&mm, off_in, from)?;
+    offset_out(mm, off_out, to)?;
+    offset_out(mm, off_in, from)?;
     Ok(n)
 }
 
@@ -73,7 +73,7 @@ pub fn sys_vmsplice(cx: &Ctx, fd: Fd, iov: Iov, count: u64, flags: SpliceFlags) 
         return Err(Errno::EBADF);
     }
     let mm = mm(cx);
-    let mut io = vectors(&mm, iov.0, count)?;
+    let mut io = vectors(mm, iov.0, count)?;
     if Source::remaining(&io) == 0 {
         return Ok(0);
     }

@@ -34,19 +34,19 @@ fn to_stat(a: &Attr) -> Stat {
 /// Attributes by path: `stat(2)`.
 pub fn sys_stat(cx: &Ctx, path: PathPtr, buf: Out<Stat>) -> Result {
     let p = cx::lookup(cx, CWD, path, WalkFlags::FOLLOW)?;
-    buf.put(&mm(cx), &to_stat(&namei::stat(&p)?))
+    buf.put(mm(cx), &to_stat(&namei::stat(&p)?))
 }
 
 /// Attributes by path, of the link itself: `lstat(2)`.
 pub fn sys_lstat(cx: &Ctx, path: PathPtr, buf: Out<Stat>) -> Result {
     let p = cx::lookup(cx, CWD, path, WalkFlags::empty())?;
-    buf.put(&mm(cx), &to_stat(&namei::stat(&p)?))
+    buf.put(mm(cx), &to_stat(&namei::stat(&p)?))
 }
 
 /// Attributes of an open file: `fstat(2)`.
 pub fn sys_fstat(cx: &Ctx, fd: Fd, buf: Out<Stat>) -> Result {
     let f = cx::any_file(cx, fd)?;
-    buf.put(&mm(cx), &to_stat(&f.inode.attr()?))
+    buf.put(mm(cx), &to_stat(&f.inode.attr()?))
 }
 
 /// What a directory, a path and `AT_EMPTY_PATH` name: attributes and the place if there is one.
@@ -80,7 +80,7 @@ pub fn sys_newfstatat(
         return Err(Errno::EINVAL);
     }
     let (attr, _) = attributes(cx, dir, path, flags.0)?;
-    buf.put(&mm(cx), &to_stat(&attr))
+    buf.put(mm(cx), &to_stat(&attr))
 }
 
 /// Attributes as asked for: `statx(2)`.
@@ -152,7 +152,7 @@ pub fn sys_statx(
         mnt_id,
         ..Statx::default()
     };
-    buf.put(&mm(cx), &out)
+    buf.put(mm(cx), &out)
 }
 
 fn statfs_of(p: &Path) -> Result<Statfs> {
@@ -193,7 +193,7 @@ fn statfs_of(p: &Path) -> Result<Statfs> {
 /// The file system at a path: `statfs(2)`.
 pub fn sys_statfs(cx: &Ctx, path: PathPtr, buf: Out<Statfs>) -> Result {
     let p = cx::lookup(cx, CWD, path, WalkFlags::FOLLOW)?;
-    buf.put(&mm(cx), &statfs_of(&p)?)
+    buf.put(mm(cx), &statfs_of(&p)?)
 }
 
 /// The file system of an open file: `fstatfs(2)`.
@@ -214,7 +214,7 @@ pub fn sys_fstatfs(cx: &Ctx, fd: Fd, buf: Out<Statfs>) -> Result {
             }
         }
     };
-    buf.put(&mm(cx), &out)
+    buf.put(mm(cx), &out)
 }
 
 /// Checks access with the real ids: `access(2)`.
@@ -374,7 +374,7 @@ pub fn sys_utimensat(
     times: In<[Timespec; 2]>,
     flags: AtFlags,
 ) -> Result {
-    let times = match times.get_opt(&mm(cx))? {
+    let times = match times.get_opt(mm(cx))? {
         Some([a, m]) if a.nsec == UTIME_OMIT && m.nsec == UTIME_OMIT => return Ok(()),
         Some([a, m]) => Some([touch(a)?, touch(m)?]),
         None => None,
@@ -393,7 +393,7 @@ fn timevals(cx: &Ctx, times: In<[Timeval; 2]>) -> Result<Option<[Touch; 2]>> {
         };
         spec.to_ns_signed().map(Touch::At)
     };
-    match times.get_opt(&mm(cx))? {
+    match times.get_opt(mm(cx))? {
         Some([a, m]) => Ok(Some([at(a)?, at(m)?])),
         None => Ok(None),
     }
@@ -417,7 +417,7 @@ pub fn sys_utime(cx: &Ctx, path: PathPtr, times: In<Utimbuf>) -> Result {
         let t = Timespec { sec, nsec: 0 };
         t.to_ns_signed().map(Touch::At)
     };
-    let times = match times.get_opt(&mm(cx))? {
+    let times = match times.get_opt(mm(cx))? {
         Some(t) => Some([at(t.actime)?, at(t.modtime)?]),
         None => None,
     };

@@ -34,7 +34,7 @@ pub fn sys_uname(cx: &Ctx, buf: Out<Utsname>) -> Result {
             domainname: field(&n.domainname),
         }
     };
-    buf.put(&mm(cx), &out)
+    buf.put(mm(cx), &out)
 }
 
 fn name(cx: &Ctx, p: Bytes, len: i32) -> Result<Vec<u8>> {
@@ -80,7 +80,7 @@ pub fn sys_sysinfo(cx: &Ctx, info: Out<Sysinfo>) -> Result {
         mem_unit: 1,
         ..Sysinfo::default()
     };
-    info.put(&mm(cx), &out)
+    info.put(mm(cx), &out)
 }
 
 /// Execution domain: `personality(2)`. Returns the old one.

@@ -202,7 +202,7 @@ pub fn sys_semop(cx: &Ctx, id: i32, ops: Ptr, nsops: u64) -> Result {
 /// As `semop`, for a limited time: `semtimedop(2)`.
 pub fn sys_semtimedop(cx: &Ctx, id: i32, ops: Ptr, nsops: u64, timeout: In<Timespec>) -> Result {
     let mm = mm(cx);
-    let deadline = match timeout.get_opt(&mm)? {
+    let deadline = match timeout.get_opt(mm)? {
         Some(t) => Some(cx.kernel().now().saturating_add(t.to_ns()?)),
         None => None,
     };

@@ -11,27 +11,27 @@ use vfs::cred::cap;
 /// Seconds since 1970: `time(2)`.
 pub fn sys_time(cx: &Ctx, tloc: Out<i64>) -> Result<i64> {
     let now = (cx.kernel().realtime() / NSEC_PER_SEC) as i64;
-    tloc.put_opt(&mm(cx), &now)?;
+    tloc.put_opt(mm(cx), &now)?;
     Ok(now)
 }
 
 /// Time since 1970: `gettimeofday(2)`.
 pub fn sys_gettimeofday(cx: &Ctx, tv: Out<Timeval>, tz: Out<Timezone>) -> Result {
     let mm = mm(cx);
-    tv.put_opt(&mm, &Timeval::from_ns(cx.kernel().realtime()))?;
-    tz.put_opt(&mm, &Timezone::default())
+    tv.put_opt(mm, &Timeval::from_ns(cx.kernel().realtime()))?;
+    tz.put_opt(mm, &Timezone::default())
 }
 
 /// Sets the time: `settimeofday(2)`. A time zone is accepted if it is UTC.
 pub fn sys_settimeofday(cx: &Ctx, tv: In<Timeval>, tz: In<Timezone>) -> Result {
     let mm = mm(cx);
-    let time = tv.get_opt(&mm)?;
+    let time = tv.get_opt(mm)?;
     if let Some(t) = time
         && !(0..=1_000_000).contains(&t.usec)
     {
         return Err(Errno::EINVAL);
     }
-    let zone = tz.get_opt(&mm)?;
+    let zone = tz.get_opt(mm)?;
     let ns = time.map(Timeval::to_ns).transpose()?;
     cx.require(cap::SYS_TIME)?;
     if zone.is_some_and(|z| z.minuteswest != 0) {
@@ -58,20 +58,20 @@ pub fn sys_clock_settime(cx: &Ctx, id: ClockId, tp: In<Timespec>) -> Result {
     if !known {
         return Err(Errno::EINVAL);
     }
-    let ns = tp.get(&mm(cx))?.to_ns()?;
+    let ns = tp.get(mm(cx))?.to_ns()?;
     set_clock(cx, id.0, ns)
 }
 
 /// Reads a clock: `clock_gettime(2)`.
 pub fn sys_clock_gettime(cx: &Ctx, id: ClockId, tp: Out<Timespec>) -> Result {
     let ns = clock::read(cx, id.0)?;
-    tp.put(&mm(cx), &Timespec::from_ns(ns))
+    tp.put(mm(cx), &Timespec::from_ns(ns))
 }
 
 /// Resolution of a clock: `clock_getres(2)`.
 pub fn sys_clock_getres(cx: &Ctx, id: ClockId, res: Out<Timespec>) -> Result {
     let ns = clock::resolution(cx, id.0)?;
-    res.put_opt(&mm(cx), &Timespec::from_ns(ns))
+    res.put_opt(mm(cx), &Timespec::from_ns(ns))
 }
 
 /// Sleeps: `nanosleep(2)`.
@@ -103,7 +103,7 @@ pub fn sys_clock_adjtime(cx: &Ctx, id: ClockId, buf: Out<Timex>) -> Result<i32> 
     const STA_UNSYNC: i32 = 0x40;
     const TIME_ERROR: i32 = 5;
     let mm = mm(cx);
-    let t = buf.get(&mm)?;
+    let t = buf.get(mm)?;
     match id.0 {
         ClockId::CLOCK_REALTIME => {}
         1..=ClockId::CLOCK_TAI => return Err(Errno::EOPNOTSUPP),
@@ -126,6 +126,6 @@ pub fn sys_clock_adjtime(cx: &Ctx, id: ClockId, buf: Out<Timex>) -> Result<i32> 
         tick: 10_000,
         ..Timex::default()
     };
-    buf.put(&mm, &out)?;
+    buf.put(mm, &out)?;
     Ok(TIME_ERROR)
 }

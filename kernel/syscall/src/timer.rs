@@ -31,16 +31,16 @@ fn timeval((value, interval): (u64, u64)) -> Itimerval {
 /// Reads an interval timer: `getitimer(2)`.
 pub fn sys_getitimer(cx: &Ctx, which: ItimerId, value: Out<Itimerval>) -> Result {
     let now = timer::getitimer(cx, known(which)?)?;
-    value.put(&mm(cx), &timeval(now))
+    value.put(mm(cx), &timeval(now))
 }
 
 /// Sets an interval timer: `setitimer(2)`. NULL disarms.
 pub fn sys_setitimer(cx: &Ctx, which: ItimerId, new: In<Itimerval>, old: Out<Itimerval>) -> Result {
     let mm = mm(cx);
-    let new = new.get_opt(&mm)?.unwrap_or_default();
+    let new = new.get_opt(mm)?.unwrap_or_default();
     let (value, interval) = (new.value.to_ns()?, new.interval.to_ns()?);
     let was = timer::setitimer(cx, known(which)?, value, interval)?;
-    old.put_opt(&mm, &timeval(was))
+    old.put_opt(mm, &timeval(was))
 }
 
 /// Sends SIGALRM after some seconds: `alarm(2)`. Returns the seconds the last one had left.
@@ -56,9 +56,9 @@ pub fn sys_alarm(cx: &Ctx, seconds: u32) -> Result<u32> {
 /// Makes a timer: `timer_create(2)`.
 pub fn sys_timer_create(cx: &Ctx, clock: ClockId, sevp: In<Sigevent>, timerid: Out<i32>) -> Result {
     let mm = mm(cx);
-    let event = sevp.get_opt(&mm)?;
+    let event = sevp.get_opt(mm)?;
     let id = timer::timer_create(cx, clock.0, event)?;
-    timerid.put(&mm, &id).inspect_err(|_| {
+    timerid.put(mm, &id).inspect_err(|_| {
         // Nobody knows it: it goes.
         let _ = timer::timer_delete(cx, id);
     })
@@ -76,15 +76,15 @@ pub fn sys_timer_settime(
         return Err(Errno::EINVAL);
     }
     let mm = mm(cx);
-    let new = new.get(&mm)?;
+    let new = new.get(mm)?;
     let was = timer::timer_settime(cx, id, flags.0 as i32, new)?;
-    old.put_opt(&mm, &was)
+    old.put_opt(mm, &was)
 }
 
 /// Reads a timer: `timer_gettime(2)`.
 pub fn sys_timer_gettime(cx: &Ctx, id: i32, value: Out<Itimerspec>) -> Result {
     let now = timer::timer_gettime(cx, id)?;
-    value.put(&mm(cx), &now)
+    value.put(mm(cx), &now)
 }
 
 /// Missed expirations of the last signal: `timer_getoverrun(2)`.

@@ -51,12 +51,12 @@ fn transfer(
         return Err(Errno::EINVAL);
     }
     let own = mm(cx);
-    let here = local.get_vec(&own, nl as usize, IOV_MAX, Errno::EINVAL)?;
-    let mut io = UserIo::from_iov(&own, here)?;
+    let here = local.get_vec(own, nl as usize, IOV_MAX, Errno::EINVAL)?;
+    let mut io = UserIo::from_iov(own, here)?;
     if Sink::remaining(&io) == 0 {
         return Ok(0);
     }
-    let there = remote.get_vec(&own, nr as usize, IOV_MAX, Errno::EINVAL)?;
+    let there = remote.get_vec(own, nr as usize, IOV_MAX, Errno::EINVAL)?;
     if there.iter().any(|v| v.len > i64::MAX as u64) {
         return Err(Errno::EINVAL);
     }

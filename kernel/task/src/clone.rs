@@ -423,6 +423,7 @@ fn publish(cx: &Ctx, child: &Arc<Task>, process: &Arc<Process>, flags: CloneFlag
         return Err(Errno::ERESTARTNOINTR);
     }
     if thread {
+        mine.threads.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         mine.threads.push(child.clone());
         me.live_threads.fetch_add(1, Ordering::AcqRel);
         drop(mine);
@@ -494,7 +495,7 @@ pub fn unshare(cx: &Ctx, flags: u64) -> Result {
     }
     if flags.contains(F::FILES)
         && let Some(files) = t.files()
-        && Arc::strong_count(&files) > 2
+        && files.is_shared()
     {
         let own = files.duplicate()?;
         drop(files);

@@ -15,11 +15,23 @@ use vfs::{Cred, FdTable, File, FsContext};
 /// `AT_FDCWD`.
 pub const AT_FDCWD: i32 = -100;
 
-/// The calling task, for the time of one system call. Also what drivers get as
+/// The calling task, with what it used when a system call first asked: a task that gets other memory,
+/// descriptors or places within a call goes on with a new one behind it. Also what drivers get as
 /// [`Caller`]: `cx.as_any().downcast_ref::<Ctx>()`.
 pub struct Ctx {
     task: &'static Task,
+    mm: OnceCell<Arc<Mm>>,
+    files: OnceCell<Arc<FdTable>>,
     fs: OnceCell<Arc<FsContext>>,
+}
+
+/// What `cell` holds, from now on what `get` gives.
+#[inline]
+fn keep<T>(cell: &OnceCell<T>, get: impl FnOnce() -> Option<T>) -> Option<&T> {
+    if cell.get().is_none() {
+        let _ = cell.set(get()?);
+    }
+    cell.get()
 }
 
 impl Ctx {
@@ -31,6 +43,8 @@ impl Ctx {
     pub fn of(task: &'static Task) -> Ctx {
         Ctx {
             task,
+            mm: OnceCell::new(),
+            files: OnceCell::new(),
             fs: OnceCell::new(),
         }
     }
@@ -39,14 +53,17 @@ impl Ctx {
         cx.as_any().downcast_ref::<Ctx>()
     }
     /// The calling task.
+    #[inline]
     pub fn task(&self) -> &'static Task {
         self.task
     }
     /// Its process.
+    #[inline]
     pub fn process(&self) -> &'static Arc<Process> {
         &self.task.process
     }
     /// The machine.
+    #[inline]
     pub fn kernel(&self) -> &'static Kernel {
         self.task.kernel
     }
@@ -55,27 +72,36 @@ impl Ctx {
         self.task.cred()
     }
     /// Address space.
-    pub fn mm(&self) -> Arc<Mm> {
-        match self.task.mm() {
+    #[inline]
+    pub fn mm(&self) -> &Arc<Mm> {
+        match self.try_mm() {
             Some(mm) => mm,
             None => panic!("system call of a kernel task"),
         }
     }
+    /// Address space, if there is one.
+    #[inline]
+    pub(crate) fn try_mm(&self) -> Option<&Arc<Mm>> {
+        keep(&self.mm, || self.task.mm())
+    }
     /// Descriptor table.
-    pub fn files(&self) -> Arc<FdTable> {
-        match self.task.files() {
+    #[inline]
+    pub fn files(&self) -> &Arc<FdTable> {
+        match keep(&self.files, || self.task.files()) {
             Some(f) => f,
             None => panic!("descriptors of a dead task"),
         }
     }
     /// Root, working directory, umask.
+    #[inline]
     pub fn fs(&self) -> &Arc<FsContext> {
-        self.fs.get_or_init(|| match self.task.fs() {
+        match keep(&self.fs, || self.task.fs()) {
             Some(f) => f,
             None => panic!("file context of a dead task"),
-        })
+        }
     }
     /// The file behind a descriptor ([`Errno::EBADF`] for O_PATH ones too).
+    #[inline]
     pub fn file(&self, fd: i32) -> Result<Arc<File>> {
         self.files().get_io(fd)
     }
@@ -140,7 +166,7 @@ impl Caller for Ctx {
         self.task.cred()
     }
     fn mm(&self) -> Option<Arc<Mm>> {
-        self.task.mm()
+        self.try_mm().cloned()
     }
     fn pid(&self) -> i32 {
         self.task.process.pid()

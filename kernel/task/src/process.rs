@@ -290,7 +290,16 @@ impl Process {
     }
     /// Living threads, oldest first.
     pub fn threads(&self) -> Vec<Arc<Task>> {
-        self.inner.lock().threads.clone()
+        loop {
+            // A long list is not allocated under the lock, where nothing can wait for memory.
+            let n = self.live_threads.load(Ordering::Relaxed) as usize + 8;
+            let mut all = Vec::with_capacity(n);
+            let inner = self.inner.lock();
+            if inner.threads.len() <= n {
+                all.extend_from_slice(&inner.threads);
+                return all;
+            }
+        }
     }
     /// The thread whose tid is the pid, while it lives or is a zombie.
     pub fn leader(&self) -> Option<Arc<Task>> {

@@ -1,22 +1,22 @@
 //! The loop a task spends its life in: run guest code, handle its trap.
 //!
-//! Life of a system call: `Engine::run` returns [`Trap::Syscall`]; the time is
+//! Life of a system call: `Engine::run_program` calls [`syscall`]; the time is
 //! charged ([`Meter`]); the function of the syscall layer ([`Dispatch`]) gets a [`Ctx`]; its
-//! result goes to the return register; on the way back pending interrupts,
-//! signals and a due change of task are handled ([`prepare_user`]).
+//! result goes to the return register. If nothing else is to be done ([`is_settled`]) guest code goes on;
+//! else `run_program` returns, and pending interrupts, signals and a due change of task are handled ([`prepare_user`]).
 
 use crate::signal::deliver::{Handled, Interrupted};
 use crate::task::flag;
 use crate::{Ctx, Kernel, Task, current, exit, oom, sched, signal};
 use abi::signal::{SIGBUS, SIGKILL, SIGSEGV};
 use abi::{Errno, Result, SigInfo};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use hal::arch::SyscallArgs;
 use hal::cpu::{self, IRQ_ASYNC, IRQ_DEVICE, IRQ_RESCHED, IRQ_TIMER};
-use hal::engine::{Engine, UserSpace};
-use hal::{Arch, Prot, Trap};
+use hal::engine::Engine;
+use hal::{After, Arch, Prot, Trap};
+use mm::Mm;
 use mm::aspace::FaultError;
 
 /// The functions of the syscall layer.
@@ -25,7 +25,7 @@ pub struct Dispatch {
     /// Carries out a system call. The result goes to the return register unless
     /// [`Ctx::keep_regs`] was called. The restart errors ([`abi::Errno::ERESTARTSYS`]
     /// and its kin) are handled by the caller.
-    pub call: fn(&Ctx, SyscallArgs) -> Result<u64>,
+    pub call: fn(&Ctx, &SyscallArgs) -> Result<u64>,
     /// Whether a call usually takes about as long as two looks at the clock.
     pub is_brief: fn(&SyscallArgs) -> bool,
 }
@@ -167,38 +167,34 @@ fn user_loop(task: &'static Task) {
     let platform = task.kernel.platform;
     let (engine, arch) = (platform.engine(), platform.arch());
     let mut meter = Meter::new(task, engine);
-    // Not the address space itself: what is mapped there goes when exec leaves it.
-    let mut space: Option<Arc<dyn UserSpace>> = None;
+    let mut cx = Ctx::of(task);
     // The first program's exec was no system call: the first one's result is stored.
     task.clear_flag(flag::KEEP_REGS);
+    let mut interrupted = None;
     loop {
-        if prepare_user(task, None) == Handled::Exit {
+        if prepare_user(task, interrupted.take()) == Handled::Exit {
             return;
         }
-        if task.flags.load(Ordering::Relaxed) & flag::NEW_MM != 0 {
-            task.clear_flag(flag::NEW_MM);
-            space = None;
+        if task.flag(flag::NEW_CONTEXT) {
+            task.clear_flag(flag::NEW_CONTEXT);
+            cx = Ctx::of(task);
         }
-        let sp = match &space {
-            Some(s) => s,
-            None => {
-                let Some(mm) = task.mm() else { return };
-                space.insert(mm.space())
-            }
-        };
+        let Some(mm) = cx.try_mm() else { return };
         meter.enter_user();
-        let trap = task.with_regs(|r| engine.run(cpu::current_cpu(), &**sp, r));
+        let trap = engine.run_program(mm.space(), &task.regs, &mut || {
+            interrupted = syscall(&cx, arch, &mut meter);
+            if interrupted.is_some() || !is_settled(task) {
+                return After::Look;
+            }
+            meter.enter_user();
+            After::GoOn
+        });
         if trap != Trap::Syscall {
             meter.leave_user();
         }
         match trap {
-            Trap::Syscall => {
-                let interrupted = syscall(task, arch, &mut meter);
-                if interrupted.is_some() && prepare_user(task, interrupted) == Handled::Exit {
-                    return;
-                }
-            }
-            Trap::PageFault { addr, access } => page_fault(task, addr, access),
+            Trap::Syscall => {}
+            Trap::PageFault { addr, access } => page_fault(task, mm, addr, access),
             // Every page that a program can reach has its frame: it is the host that has no
             // room for this one. If it still has none, the machine ends here; else
             // the program tries again.
@@ -207,7 +203,7 @@ fn user_loop(task: &'static Task) {
                 code: BUS_ADRERR,
                 addr,
                 ..
-            } if task.mm().is_some_and(|mm| mm.touch(addr)) => {}
+            } if mm.touch(addr) => {}
             Trap::Exception {
                 signo, code, addr, ..
             } => signal::force(task, SigInfo::fault(signo, code, addr)),
@@ -218,14 +214,14 @@ fn user_loop(task: &'static Task) {
 }
 
 /// Carries out the system call in the registers. Gives what to decide if signals interrupted it.
-fn syscall(task: &'static Task, arch: &dyn Arch, meter: &mut Meter) -> Option<Interrupted> {
-    let kernel = task.kernel;
+fn syscall(cx: &Ctx, arch: &dyn Arch, meter: &mut Meter) -> Option<Interrupted> {
+    let (task, kernel) = (cx.task(), cx.kernel());
     let args = task.with_regs(|r| arch.syscall(r));
     let dispatch = kernel.dispatch.get();
     meter.begin_call(dispatch.is_some_and(|d| (d.is_brief)(&args)));
     task.syscall_nr.store(args.nr, Ordering::Relaxed);
     let result = match dispatch {
-        Some(d) => (d.call)(&Ctx::of(task), args),
+        Some(d) => (d.call)(cx, &args),
         None => Err(Errno::ENOSYS),
     };
     task.syscall_nr.store(u64::MAX, Ordering::Relaxed);
@@ -244,6 +240,15 @@ fn syscall(task: &'static Task, arch: &dyn Arch, meter: &mut Meter) -> Option<In
         }
     }
     None
+}
+
+/// Whether guest code may go on behind a system call: [`prepare_user`] would find nothing to do, and the
+/// address space is the same. The engine looks at pending interrupts anyway.
+fn is_settled(task: &Task) -> bool {
+    const LOOK: u32 = flag::SIGPENDING | flag::EXIT | flag::RESTORE_MASK | flag::NEW_CONTEXT;
+    task.flags.load(Ordering::Acquire) & LOOK == 0
+        && !sched::misplaced(task)
+        && !sched::need_resched(task.kernel)
 }
 
 /// Everything that has to happen before guest code runs: interrupts, signals,
@@ -283,8 +288,7 @@ fn prepare_user(task: &'static Task, mut interrupted: Option<Interrupted>) -> Ha
     }
 }
 
-fn page_fault(task: &'static Task, addr: u64, access: Prot) {
-    let Some(mm) = task.mm() else { return };
+fn page_fault(task: &'static Task, mm: &Mm, addr: u64, access: Prot) {
     let limits = task.process.mm_limits(task);
     match mm.fault(addr, access, &limits) {
         Ok(()) => {

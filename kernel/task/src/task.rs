@@ -9,12 +9,12 @@ use abi::{SigInfo, SigSet, SigStack};
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
-use hal::UserContext;
 use hal::cpu::{self, SavedStack, Waiter};
+use hal::{UserContext, UserRegs};
 use mm::{Mm, MmUser};
 use sync::SpinLock;
 use sync::timer::TimerCallback;
-use vfs::{Cred, FdTable, FsContext};
+use vfs::{Cred, FdTable, FdUser, FsContext};
 
 /// The task that this code runs as. The reference holds while this code runs
 /// on the task's stack; keep [`Task::arc`] for longer.
@@ -60,8 +60,8 @@ pub(crate) mod flag {
     pub const EXIT: u32 = 0x20;
     /// Forked but never run execve (accounting).
     pub const FORKNOEXEC: u32 = 0x40;
-    /// Runs in another address space than before.
-    pub const NEW_MM: u32 = 0x80;
+    /// Address space, descriptors or places are others than before.
+    pub const NEW_CONTEXT: u32 = 0x80;
     /// Has let go of its futexes for good: nobody may wait for it. Set under the lock of the PI owners.
     pub const FUTEX_DEAD: u32 = 0x100;
 }
@@ -82,15 +82,6 @@ pub(crate) struct TaskSignals {
     pub forced: Option<SigInfo>,
 }
 
-/// Holder of the user registers: only the task itself touches them, or others
-/// while it cannot run.
-pub(crate) struct RegsCell(core::cell::UnsafeCell<UserContext>);
-
-// SAFETY: see `with_regs`: access is by the running task alone, and by its
-// creator before it first runs.
-#[expect(unsafe_code)]
-unsafe impl Sync for RegsCell {}
-
 /// A thread.
 pub struct Task {
     /// The machine.
@@ -105,11 +96,12 @@ pub struct Task {
     pub(crate) sched: SchedEntity,
     pub(crate) stack: KernelStack,
     pub(crate) saved_sp: SavedStack,
-    pub(crate) regs: RegsCell,
+    /// Only the task itself touches them, or others while it cannot run.
+    pub(crate) regs: UserRegs,
     comm: SpinLock<[u8; 16], { level::LEAF }>,
     cred: SpinLock<Arc<Cred>, { level::LEAF }>,
     mm: SpinLock<Option<MmUser>, { level::LEAF }>,
-    files: SpinLock<Option<Arc<FdTable>>, { level::LEAF }>,
+    files: SpinLock<Option<FdUser>, { level::LEAF }>,
     fs: SpinLock<Option<Arc<FsContext>>, { level::LEAF }>,
     pub(crate) sig: SpinLock<TaskSignals, { level::THREAD }>,
     /// Blocked signals; only the task itself changes them.
@@ -192,11 +184,11 @@ impl Task {
             sched: SchedEntity::new(n.sched, n.affinity),
             stack,
             saved_sp: SavedStack(AtomicU64::new(0)),
-            regs: RegsCell(core::cell::UnsafeCell::new(n.regs)),
+            regs: UserRegs::new(n.regs),
             comm: SpinLock::new(n.comm),
             cred: SpinLock::new(n.cred),
             mm: SpinLock::new(n.mm.map(MmUser::new)),
-            files: SpinLock::new(n.files),
+            files: SpinLock::new(n.files.map(FdUser::new)),
             fs: SpinLock::new(n.fs),
             sig: SpinLock::new(TaskSignals::default()),
             blocked: AtomicU64::new(n.blocked.0),
@@ -271,6 +263,7 @@ impl Task {
         self.mm.lock().as_ref().map(|u| u.mm().clone())
     }
     pub(crate) fn set_mm(&self, mm: Option<Arc<Mm>>) -> Option<MmUser> {
+        self.set_flag(flag::NEW_CONTEXT);
         core::mem::replace(&mut *self.mm.lock(), mm.map(MmUser::new))
     }
     /// Whether other tasks run in its address space.
@@ -279,11 +272,12 @@ impl Task {
     }
     /// Descriptor table; `None` for kernel tasks and the dead.
     pub fn files(&self) -> Option<Arc<FdTable>> {
-        self.files.lock().clone()
+        self.files.lock().as_ref().map(|u| (**u).clone())
     }
     /// Replaces the table (unshare, close_range); returns the old one.
-    pub fn set_files(&self, files: Option<Arc<FdTable>>) -> Option<Arc<FdTable>> {
-        core::mem::replace(&mut *self.files.lock(), files)
+    pub fn set_files(&self, files: Option<Arc<FdTable>>) -> Option<FdUser> {
+        self.set_flag(flag::NEW_CONTEXT);
+        core::mem::replace(&mut *self.files.lock(), files.map(FdUser::new))
     }
     /// Root, working directory, umask; `None` for the dead.
     pub fn fs(&self) -> Option<Arc<FsContext>> {
@@ -291,6 +285,7 @@ impl Task {
     }
     /// Replaces them (unshare); returns the old one.
     pub fn set_fs(&self, fs: Option<Arc<FsContext>>) -> Option<Arc<FsContext>> {
+        self.set_flag(flag::NEW_CONTEXT);
         core::mem::replace(&mut *self.fs.lock(), fs)
     }
     /// Blocked signals.
@@ -363,7 +358,7 @@ impl Task {
         // SAFETY: only the task itself comes here (or its creator before it is
         // on a run queue), never re-entrantly: `f` is given no way to the task.
         #[expect(unsafe_code)]
-        f(unsafe { &mut *self.regs.0.get() })
+        f(unsafe { &mut *self.regs.get() })
     }
     pub(crate) fn set_keep_regs(&self) {
         self.set_flag(flag::KEEP_REGS);

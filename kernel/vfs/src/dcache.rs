@@ -129,7 +129,9 @@ impl DentryCache {
         }
     }
     fn shard(&self, hash: u64) -> &SpinLock<Shard, { level::DENTRY }> {
-        &self.shards[(hash >> 57) as usize % SHARDS]
+        // Not by the low bits, which choose a place in the shard's table, nor by the highest
+        // seven, by which the table tells entries apart.
+        &self.shards[(hash >> 48) as usize % SHARDS]
     }
     /// The dentry of `name` in `parent`, positive or negative.
     pub fn find(&self, hash: u64, parent: &Dentry, name: &[u8]) -> Option<Arc<Dentry>> {

@@ -4,6 +4,8 @@ use crate::file::File;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Deref;
+use core::sync::atomic::{AtomicU32, Ordering};
 use sync::{SpinLock, level};
 
 /// Largest number of descriptors, whatever RLIMIT_NOFILE says (`fs.nr_open`).
@@ -90,9 +92,39 @@ impl Table {
 #[derive(Default)]
 pub struct FdTable {
     table: SpinLock<Table, { level::INODE }>,
+    /// See [`FdUser`].
+    users: AtomicU32,
+}
+
+/// A task's own reference to the table it uses.
+pub struct FdUser(Arc<FdTable>);
+
+impl FdUser {
+    /// One more task uses `table`.
+    pub fn new(table: Arc<FdTable>) -> FdUser {
+        table.users.fetch_add(1, Ordering::Relaxed);
+        FdUser(table)
+    }
+}
+
+impl Drop for FdUser {
+    fn drop(&mut self) {
+        self.0.users.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Deref for FdUser {
+    type Target = Arc<FdTable>;
+    fn deref(&self) -> &Arc<FdTable> {
+        &self.0
+    }
 }
 
 impl FdTable {
+    /// Whether more than one task uses it. Only such a task can make it so.
+    pub fn is_shared(&self) -> bool {
+        self.users.load(Ordering::Acquire) > 1
+    }
     /// Empty.
     pub fn new() -> Arc<FdTable> {
         Arc::new(FdTable::default())
@@ -117,13 +149,16 @@ impl FdTable {
         }
         Ok(Arc::new(FdTable {
             table: SpinLock::new(copy),
+            users: AtomicU32::new(0),
         }))
     }
     /// The file behind `fd`. [`Errno::EBADF`]. O_PATH files too.
+    #[inline]
     pub fn get(&self, fd: i32) -> Result<Arc<File>> {
         self.table.lock().get(fd).cloned().ok_or(Errno::EBADF)
     }
     /// As [`FdTable::get`] but [`Errno::EBADF`] for O_PATH files.
+    #[inline]
     pub fn get_io(&self, fd: i32) -> Result<Arc<File>> {
         let f = self.get(fd)?;
         if f.flags().contains(crate::OpenFlags::PATH) {

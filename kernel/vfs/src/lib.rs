@@ -56,7 +56,7 @@ mod walk;
 pub mod xattr;
 
 pub use cred::Cred;
-pub use fdtable::FdTable;
+pub use fdtable::{FdTable, FdUser};
 pub use file::{File, FileOps, OpenFlags};
 pub use inode::{Attr, FileType, Inode, InodeRef, NewNode, SetAttr, SuperBlock};
 pub use mount::{Mount, MountNs};

@@ -49,6 +49,7 @@ impl Mm {
 
     /// After a copy by guest addresses: whether it is done. If pages in `[addr, addr + len)` are missing on
     /// the host only, they are mapped again for the next one.
+    #[inline]
     fn direct(&self, done: Direct, addr: u64, len: usize, access: Prot) -> bool {
         if done == Direct::Fault {
             self.refresh_range(addr, addr + len as u64, access);
@@ -57,6 +58,7 @@ impl Mm {
     }
 
     /// Copies from guest memory. [`Errno::EFAULT`].
+    #[inline]
     pub fn read(&self, addr: u64, buf: &mut [u8]) -> Result {
         check(addr, buf.len())?;
         let done = self.space.copy_in(addr, buf);
@@ -76,6 +78,7 @@ impl Mm {
     }
 
     /// Copies to guest memory. [`Errno::EFAULT`].
+    #[inline]
     pub fn write(&self, addr: u64, buf: &[u8]) -> Result {
         check(addr, buf.len())?;
         let done = self.space.copy_out(addr, buf);

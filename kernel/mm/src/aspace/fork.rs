@@ -85,6 +85,9 @@ impl Mm {
         let child = Mm::new(self.engine)?;
         let registered = self.membarrier.load(Relaxed);
         child.membarrier.store(registered, Relaxed);
+        if self.keeps_code() {
+            child.keep_code();
+        }
         child
             .stack_limit
             .store(self.stack_limit.load(Relaxed), Relaxed);

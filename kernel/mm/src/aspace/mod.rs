@@ -40,7 +40,8 @@ use abi::Result;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::{AcqRel, Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64};
 use hal::{Engine, PAGE_SIZE, Prot, USER_END, UserSpace, Vacancy};
 use ops::{Ops, When};
 use pt::{Owner, PageTable, Step};
@@ -217,9 +218,12 @@ pub struct Mm {
     users: AtomicU32,
     /// What the program has registered for with membarrier(2); fork keeps it.
     pub membarrier: AtomicU32,
+    /// See [`Mm::keep_code`].
+    keeps_code: AtomicBool,
 }
 
-/// A task's own reference to the space it runs in.
+/// A task's own reference to the space it runs in. What is mapped goes with the last one; others
+/// only keep the space, empty.
 pub struct MmUser(Arc<Mm>);
 
 impl MmUser {
@@ -236,7 +240,9 @@ impl MmUser {
 
 impl Drop for MmUser {
     fn drop(&mut self) {
-        self.0.users.fetch_sub(1, Relaxed);
+        if self.0.users.fetch_sub(1, AcqRel) == 1 {
+            self.0.release();
+        }
     }
 }
 
@@ -270,9 +276,20 @@ impl Mm {
             victim: AtomicBool::new(false),
             users: AtomicU32::new(0),
             membarrier: AtomicU32::new(0),
+            keeps_code: AtomicBool::new(false),
         });
         mm.space.set_vacancy(mm.me.clone());
         Ok(mm)
+    }
+    /// From now on the engine leaves the program's code as it is, here and in what comes of this
+    /// space by fork and exec.
+    pub fn keep_code(&self) {
+        self.keeps_code.store(true, Relaxed);
+        self.space.keep_code();
+    }
+    /// Whether [`Mm::keep_code`] has been called.
+    pub fn keeps_code(&self) -> bool {
+        self.keeps_code.load(Relaxed)
     }
     /// Gives everything back (exit, exec). Later calls find an empty space. Idempotent; also done on drop.
     pub fn release(&self) {
@@ -304,8 +321,8 @@ impl Mm {
         self.count(counts);
     }
     /// The host's side, for [`Engine::run`].
-    pub fn space(&self) -> Arc<dyn UserSpace> {
-        self.space.clone()
+    pub fn space(&self) -> &dyn UserSpace {
+        &*self.space
     }
     /// The file being executed (`Arc<vfs::File>`), for /proc/PID/exe.
     pub fn exe(&self) -> Option<Arc<dyn Any + Send + Sync>> {

@@ -46,7 +46,7 @@ pub fn map(mm: &Mm, len: u64) -> u64 {
     mm.map(anon(0, len, RW), &LIMITS).unwrap()
 }
 
-pub fn space_of(mm: &Mm) -> Arc<dyn hal::UserSpace> {
+pub fn space_of(mm: &Mm) -> &dyn hal::UserSpace {
     mm.space()
 }
 

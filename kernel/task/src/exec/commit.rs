@@ -84,7 +84,7 @@ pub(super) fn commit(
     let kernel = cx.kernel();
     // A table of descriptors of its own while that can still fail.
     let own_files = match t.files() {
-        Some(f) if Arc::strong_count(&f) > 2 => Some(f.duplicate()?),
+        Some(f) if f.is_shared() => Some(f.duplicate()?),
         _ => None,
     };
     leave_threads_behind(t)?;
@@ -98,7 +98,6 @@ pub(super) fn commit(
     });
     exit::release_mm(t);
     t.set_mm(Some(mm));
-    t.set_flag(flag::NEW_MM);
     cx.keep_regs();
 
     // Signals: handlers become default, the table is ours alone.

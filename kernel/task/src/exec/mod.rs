@@ -85,9 +85,8 @@ pub fn execveat(
     let limit = cx.process().rlimit(abi::raw::RLIMIT_STACK).cur;
     let mut room = args::room(limit);
     let mm = cx.mm();
-    let mut argv = Strings::read(&mm, argv, &mut room)?;
-    let envp = Strings::read(&mm, envp, &mut room)?;
-    drop(mm);
+    let mut argv = Strings::read(mm, argv, &mut room)?;
+    let envp = Strings::read(mm, envp, &mut room)?;
     if argv.len() == 0 {
         argv.push(Vec::new());
     }
@@ -217,6 +216,9 @@ fn build(
     let personality = cx.task().personality.load(Ordering::Relaxed);
     let random = Randomizer::new(kernel, personality);
     let mm = Mm::new(kernel.platform.engine())?;
+    if cx.task().mm().is_some_and(|old| old.keeps_code()) {
+        mm.keep_code();
+    }
     let mut bytes = [0u8; 16];
     kernel.platform.entropy().fill(&mut bytes);
 

@@ -37,6 +37,9 @@ use sync::SpinLock;
 
 /// Number of buckets; a power of two.
 const BUCKETS: usize = 256;
+/// Most waiters taken out of a bucket at a time: lists made under its lock stay short.
+const BATCH: usize = 128;
+
 /// Not in any bucket.
 const NOWHERE: u32 = u32::MAX;
 
@@ -96,7 +99,7 @@ impl FutexTable {
                 return Err(Errno::EAGAIN);
             }
             let mut b = self.bucket(index).lock();
-            b.reserve(1);
+            b.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
             match mm.peek_u32(addr) {
                 None => continue,
                 Some(v) if v != val => return Err(Errno::EAGAIN),
@@ -112,11 +115,13 @@ impl FutexTable {
         if self.owners.contended(key) {
             return Err(Errno::EINVAL);
         }
-        let mut gone: Vec<Queued> = Vec::new();
-        {
+        let mut count = 0;
+        loop {
+            let most = (n - count).min(BATCH);
+            let mut gone: Vec<Queued> = Vec::new();
             let mut b = self.bucket(self.index(key)).lock();
             let mut i = 0;
-            while i < b.len() && gone.len() < n {
+            while i < b.len() && gone.len() < most {
                 let q = &b[i];
                 if q.key == key && q.waiter.lock.is_some() {
                     return Err(Errno::EINVAL);
@@ -129,8 +134,12 @@ impl FutexTable {
                     i += 1;
                 }
             }
+            drop(b);
+            count += gone.len();
+            if gone.len() < BATCH {
+                return Ok(count);
+            }
         }
-        Ok(gone.len())
     }
     /// Takes a waiter out before it was woken; `false`: it has been woken.
     fn remove(&self, w: &Arc<Waiter>) -> bool {
@@ -317,14 +326,14 @@ fn wait(
     }
     let mm = cx.mm();
     let table = &cx.kernel().futexes;
-    let key = key_of(&mm, addr, private)?;
+    let key = key_of(mm, addr, private)?;
     let index = table.index(key);
     let waiter = Waiter::new(cx.task(), bitset, None, index);
     let queued = Queued {
         key,
         waiter: waiter.clone(),
     };
-    table.enqueue(&mm, addr, val, index, queued)?;
+    table.enqueue(mm, addr, val, index, queued)?;
     match waiter.wait(deadline_ns) {
         Err(e) if table.remove(&waiter) => Err(e),
         // Woken, perhaps while giving up: the wake must not be lost.
@@ -337,7 +346,7 @@ fn wake(cx: &Ctx, addr: u64, private: bool, n: u32, bitset: u32) -> Result<u64> 
         return Err(Errno::EINVAL);
     }
     let mm = cx.mm();
-    let key = key_of(&mm, addr, private)?;
+    let key = key_of(mm, addr, private)?;
     Ok(cx.kernel().futexes.wake(key, wake_count(n), bitset)? as u64)
 }
 
@@ -360,8 +369,8 @@ fn requeue(
     }
     let mm = cx.mm();
     let table = &cx.kernel().futexes;
-    let key = key_of(&mm, addr, private)?;
-    let key2 = key_of(&mm, addr2, private)?;
+    let key = key_of(mm, addr, private)?;
+    let key2 = key_of(mm, addr2, private)?;
     let (from, to) = (table.index(key), table.index(key2));
     if table.owners.contended(key) {
         return Err(Errno::EINVAL);
@@ -382,6 +391,10 @@ fn requeue(
                 Some(now) if now != v => return Err(Errno::EAGAIN),
                 Some(_) => {}
             }
+        }
+        for (list, n) in [(&mut woken, wake_n), (&mut moving, requeue_n)] {
+            list.try_reserve(b.len().min(n as usize))
+                .map_err(|_| Errno::ENOMEM)?;
         }
         let mut i = 0;
         while i < b.len() && (woken.len() < wake_n as usize || moving.len() < requeue_n as usize) {
@@ -408,9 +421,15 @@ fn requeue(
     let count = woken.len() + moving.len();
     if !moving.is_empty() {
         let mut b = table.bucket(to).lock();
+        let room = b.try_reserve(moving.len()).is_ok();
         for q in moving {
-            q.waiter.bucket.store(to as u32, Ordering::Release);
-            b.push(q);
+            if room {
+                q.waiter.bucket.store(to as u32, Ordering::Release);
+                b.push(q);
+            } else {
+                // No memory: it looks for itself. Waiters may be woken without reason.
+                q.waiter.finish();
+            }
         }
     }
     drop(woken);
@@ -458,8 +477,8 @@ fn wake_op(
     };
     let mm = cx.mm();
     let table = &cx.kernel().futexes;
-    let key = key_of(&mm, addr, private)?;
-    let key2 = key_of(&mm, addr2, private)?;
+    let key = key_of(mm, addr, private)?;
+    let key2 = key_of(mm, addr2, private)?;
     let old = mm.update_u32(addr2, &mut |v| Some(change(v, arg as u32)))?;
     let mut woken = table.wake(key, wake_count(n), u32::MAX)?;
     if compare(&(old as i32), &cmp_arg) {

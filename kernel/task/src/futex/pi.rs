@@ -153,13 +153,13 @@ pub(super) fn lock(cx: &Ctx, addr: u64, private: bool, deadline_ns: Option<u64>)
 fn start(cx: &Ctx, addr: u64, private: bool, waiter: Option<&Arc<Waiter>>) -> Result<Option<Key>> {
     let mm = cx.mm();
     let table = &cx.kernel().futexes;
-    let key = key_of(&mm, addr, private)?;
+    let key = key_of(mm, addr, private)?;
     loop {
-        let mut seen = look(cx, &mm, addr)?;
+        let mut seen = look(cx, mm, addr)?;
         let bucket = table.bucket(table.index(key)).lock();
         let plain = has_plain(&bucket, key);
         let r = table.owners.with(|pi| {
-            let step = attempt(pi, &mm, addr, key, &mut seen, cx.task(), 0, plain)?;
+            let step = attempt(pi, mm, addr, key, &mut seen, cx.task(), 0, plain)?;
             if let (Step::Held(owner), Some(w)) = (&step, waiter) {
                 pi.block(key, owner.clone(), w.clone())?;
             }
@@ -202,7 +202,7 @@ fn inherit(cx: &Ctx, table: &FutexTable, addr: u64, key: Key) -> Result {
     let mm = cx.mm();
     let word = cx.task().tid() as u32 | WAITERS | DIED;
     loop {
-        if let Err(e) = look(cx, &mm, addr) {
+        if let Err(e) = look(cx, mm, addr) {
             table.owners.with(|pi| pi.hand_over(key, true));
             return Err(e);
         }
@@ -224,10 +224,10 @@ fn inherit(cx: &Ctx, table: &FutexTable, addr: u64, key: Key) -> Result {
 pub(super) fn unlock(cx: &Ctx, addr: u64, private: bool) -> Result<u64> {
     let mm = cx.mm();
     let table = &cx.kernel().futexes;
-    let key = key_of(&mm, addr, private)?;
+    let key = key_of(mm, addr, private)?;
     let me = cx.task().tid() as u32;
     loop {
-        let v = look(cx, &mm, addr)?.value;
+        let v = look(cx, mm, addr)?.value;
         if v & TID != me {
             return Err(Errno::EPERM);
         }
@@ -237,13 +237,13 @@ pub(super) fn unlock(cx: &Ctx, addr: u64, private: bool) -> Result<u64> {
                 if has_plain(&bucket, key) {
                     return Err(Errno::EINVAL);
                 }
-                return Ok(exchange(&mm, addr, v, 0));
+                return Ok(exchange(mm, addr, v, 0));
             };
             if !core::ptr::eq(&*s.owner, cx.task()) {
                 return Err(Errno::EINVAL);
             }
             let heir = s.next().map_or(0, |w| w.task.tid() as u32 | WAITERS);
-            let done = exchange(&mm, addr, v, heir);
+            let done = exchange(mm, addr, v, heir);
             if done {
                 pi.hand_over(key, false);
             }

@@ -26,8 +26,8 @@ pub(super) fn wait(
 ) -> Result<u64> {
     let mm = cx.mm();
     let table = &cx.kernel().futexes;
-    let key2 = key_of(&mm, addr2, private)?;
-    let key = key_of(&mm, addr, private)?;
+    let key2 = key_of(mm, addr2, private)?;
+    let key = key_of(mm, addr, private)?;
     if key == key2 {
         return Err(Errno::EINVAL);
     }
@@ -37,7 +37,7 @@ pub(super) fn wait(
         key,
         waiter: waiter.clone(),
     };
-    table.enqueue(&mm, addr, val, index, queued)?;
+    table.enqueue(mm, addr, val, index, queued)?;
     let end = waiter.wait(deadline_ns);
     if let Err(e) = end {
         let mut bucket = table.bucket(index).lock();
@@ -78,8 +78,8 @@ pub(super) fn requeue(
     }
     let mm = cx.mm();
     let table = &cx.kernel().futexes;
-    let key = key_of(&mm, addr, private)?;
-    let key2 = key_of(&mm, addr2, private)?;
+    let key = key_of(mm, addr, private)?;
+    let key2 = key_of(mm, addr2, private)?;
     if key == key2 {
         return Err(Errno::EINVAL);
     }
@@ -94,7 +94,7 @@ pub(super) fn requeue(
                 Err(Errno::EAGAIN)
             };
         }
-        let mut seen = pi::look(cx, &mm, addr2)?;
+        let mut seen = pi::look(cx, mm, addr2)?;
         let plain = pi::has_plain(&table.bucket(table.index(key2)).lock(), key2);
         let mut gone: Vec<Queued> = Vec::new();
         let mut bucket = table.bucket(table.index(key)).lock();
@@ -114,7 +114,7 @@ pub(super) fn requeue(
             gone.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
             let step = table.owners.with(|o| {
                 let task = &waiter.task;
-                let step = pi::attempt(o, &mm, addr2, key2, &mut seen, task, mark, plain)?;
+                let step = pi::attempt(o, mm, addr2, key2, &mut seen, task, mark, plain)?;
                 match &step {
                     Step::Again => {}
                     Step::Taken => waiter.finish(),

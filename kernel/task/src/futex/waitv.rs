@@ -43,7 +43,7 @@ pub fn waitv(
     }
     let mut keys = Vec::with_capacity(words.len());
     for &(addr, _, private) in &words {
-        keys.push(key_of(&mm, addr, private)?);
+        keys.push(key_of(mm, addr, private)?);
     }
     let mut waiters = Vec::with_capacity(words.len());
     let mut failed = None;
@@ -98,7 +98,7 @@ fn enqueue(cx: &Ctx, addr: u64, val: u32, key: super::Key) -> Result<Arc<Waiter>
     let index = table.index(key);
     let waiter = Waiter::new(cx.task(), u32::MAX, None, index);
     table.enqueue(
-        &cx.mm(),
+        cx.mm(),
         addr,
         val,
         index,

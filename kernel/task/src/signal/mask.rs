@@ -157,7 +157,7 @@ pub fn sigreturn(cx: &Ctx) -> Result<u64> {
     cx.keep_regs();
     let popped = t.with_regs(|r| {
         // The frame's vector state replaces what the engine has.
-        arch.pop_signal(r, &mut MmMem(&mm))
+        arch.pop_signal(r, &mut MmMem(mm))
     });
     match popped {
         Ok(back) => {
