@@ -35,9 +35,13 @@ impl Outcome {
     pub fn out(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
-    /// The end of standard error as text.
+    /// Standard error as text.
+    pub fn err(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+    /// The end of standard error, for a message: what a test checks is [`Outcome::err`].
     pub fn err_tail(&self) -> String {
-        let s = String::from_utf8_lossy(&self.stderr);
+        let s = self.err();
         let at = s.len().saturating_sub(3000);
         let at = (at..s.len())
             .find(|i| s.is_char_boundary(*i))

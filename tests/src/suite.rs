@@ -14,6 +14,8 @@ pub struct Suite {
     known: Arc<Known>,
     trials: Vec<Trial>,
     engines: Vec<Engine>,
+    /// Counts [`Suite::add_in_turn`].
+    turn: usize,
 }
 
 impl Suite {
@@ -21,18 +23,24 @@ impl Suite {
     /// run one after another unless `--test-threads` asks for more.
     pub fn new(name: &str) -> Suite {
         procs::become_subreaper();
-        let mut args = Arguments::from_args();
-        args.test_threads = args.test_threads.or(Some(1));
         Suite {
-            args,
+            args: Arguments::from_args(),
             known: Arc::new(Known::load(name)),
             trials: vec![],
             engines: Engine::all(),
+            turn: 0,
         }
     }
     /// Its tests run one after another, whatever is asked for.
     pub fn one_by_one(mut self) -> Suite {
         self.args.test_threads = Some(1);
+        self
+    }
+
+    /// Its tests run two at once unless `--test-threads` asks for another number: for
+    /// suites whose machines leave a part of two CPUs idle.
+    pub fn two_at_once(mut self) -> Suite {
+        self.args.test_threads.get_or_insert(2);
         self
     }
 
@@ -55,7 +63,19 @@ impl Suite {
             self.add_under(engine, &name, test.clone());
         }
     }
-    /// The same under one engine, nothing if that is not under test.
+    /// The same, but in the short form under one engine only, which alternates.
+    pub fn add_in_turn<E: Into<Failed>>(
+        &mut self,
+        name: impl Into<String>,
+        test: impl FnOnce() -> Result<(), E> + Clone + Send + 'static,
+    ) {
+        let name = name.into();
+        for engine in Engine::all_or_turn(self.turn) {
+            self.add_under(engine, &name, test.clone());
+        }
+        self.turn += 1;
+    }
+    /// A test under one engine, nothing if that is not under test.
     pub fn add_under<E: Into<Failed>>(
         &mut self,
         engine: Engine,
@@ -86,7 +106,8 @@ impl Suite {
     }
 
     /// Runs the tests and ends the program.
-    pub fn run(self) -> ! {
+    pub fn run(mut self) -> ! {
+        self.args.test_threads.get_or_insert(1);
         let end = libtest_mimic::run(&self.args, self.trials);
         build::remove_scratch();
         end.exit()

@@ -22,7 +22,7 @@ fn refused(out: &Outcome, part: &str) -> Result<(), String> {
 
 /// Checks the status and that standard error is one line that contains `part`.
 fn ended(out: &Outcome, code: i32, part: &str) -> Result<(), String> {
-    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    let text = out.err();
     let problem = if out.code() != code {
         format!("status {} instead of {code}", out.code())
     } else if text.lines().count() != 1 {

@@ -2,7 +2,9 @@
 //! shown inside, to whom, and what is never written.
 
 use lodger_tests::build::{Link, guest, scratch};
+use lodger_tests::engine::Engine;
 use lodger_tests::machine::{Outcome, Run, User};
+use lodger_tests::suite::Suite;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -26,9 +28,9 @@ fn out(r: Run) -> String {
     o.out()
 }
 
-/// A new directory that everybody may read.
+/// A new directory that everybody may read, for the test under this engine.
 fn dir(name: &str) -> PathBuf {
-    let d = scratch().join(format!("command-{name}"));
+    let d = scratch().join(format!("command-{}-{name}", Engine::current().name()));
     fs::create_dir_all(&d).expect("directory");
     d
 }
@@ -51,7 +53,6 @@ fn picture(d: &Path) -> Vec<(String, u64, u32, i64)> {
     v
 }
 
-#[test]
 fn root_is_any_directory() {
     let d = dir("root");
     fs::create_dir_all(d.join("etc")).expect("directory");
@@ -84,7 +85,6 @@ fn root_is_any_directory() {
     assert_eq!(picture(&d), before);
 }
 
-#[test]
 fn nothing_of_the_host_is_written() {
     let d = dir("cow");
     fs::create_dir_all(d.join("sub/deep")).expect("directory");
@@ -115,7 +115,6 @@ fn nothing_of_the_host_is_written() {
     }
 }
 
-#[test]
 fn owners_are_true_and_secrets_are_secret() {
     let d = dir("owners");
     let secret = d.join("secret");
@@ -148,7 +147,6 @@ fn owners_are_true_and_secrets_are_secret() {
     assert_eq!(out(o), "s");
 }
 
-#[test]
 fn nothing_is_left_when_it_has_ended() {
     let script = "for i in 1 2 3 4 5 6 7 8; do sleep 100 & sleep 100 & sleep 100 & done; exit 3";
     for _ in 0..5 {
@@ -160,7 +158,6 @@ fn nothing_is_left_when_it_has_ended() {
     }
 }
 
-#[test]
 fn the_machines_own_directories() {
     let script = "
         cat /proc/1/comm; ls /proc | grep -c '^[0-9]'; cut -d' ' -f1,3 /proc/version; hostname 2>/dev/null || uname -n
@@ -188,7 +185,6 @@ fn the_machines_own_directories() {
     assert_eq!(rest, ["two", "no net", "proc", "tmpfs", "tmpfs"]);
 }
 
-#[test]
 fn binds() {
     let d = dir("bind");
     let outside = d.join("outside");
@@ -232,7 +228,7 @@ fn binds() {
     .run();
     assert_eq!(o.out(), "new\n");
     assert_eq!(
-        o.err_tail().matches("Read-only file system").count(),
+        o.err().matches("Read-only file system").count(),
         4,
         "{}",
         o.err_tail()
@@ -263,7 +259,6 @@ fn binds() {
     assert_eq!(got, "fmore\nstarted\nchanged\n/mnt/x/late\n");
 }
 
-#[test]
 fn owners_of_what_is_written() {
     if !lodger_tests::is_root() {
         return;
@@ -291,7 +286,6 @@ fn owners_of_what_is_written() {
     );
 }
 
-#[test]
 fn who_and_where() {
     assert_eq!(
         out(sh(&["--user", "nobody"], "id -un; id -u")),
@@ -327,7 +321,7 @@ fn who_and_where() {
         "{}",
         o.err_tail()
     );
-    assert!(o.err_tail().contains("/no/such/dir"), "{}", o.err_tail());
+    assert!(o.err().contains("/no/such/dir"), "{}", o.err_tail());
     // The environment is the caller's, in its order and bytes.
     let o = run_as(User::Me, &["--env", "B=2", "--env", "A"], &["env"]);
     let got = out(o.env("A", "1 x").env("C", "a\nb"));
@@ -350,7 +344,6 @@ fn who_and_where() {
     assert_eq!(out(o), "<><a b><-c><--><\u{fc}\n><--cpus>");
 }
 
-#[test]
 fn sizes() {
     let script = "nproc; grep -c ^processor /proc/cpuinfo; awk '/MemTotal/ { print int($2 / 1024 / 10) }' /proc/meminfo";
     assert_eq!(out(sh(&[], script)), "2\n2\n25\n");
@@ -368,7 +361,6 @@ fn sizes() {
     assert_eq!(out(o), "64\n");
 }
 
-#[test]
 fn memory_file_stays() {
     let d = dir("memory");
     let f = d.join("m");
@@ -390,24 +382,23 @@ fn memory_file_stays() {
     assert_eq!(mode, 0o600, "others could read the guest's memory");
 }
 
-#[test]
 fn messages() {
     let quiet = sh(&["--log-level", "error"], "true").run();
-    assert_eq!(quiet.err_tail(), "");
+    assert_eq!(quiet.err(), "");
     let plain = sh(&[], "true").run();
-    assert_eq!(plain.err_tail(), "");
+    assert_eq!(plain.err(), "");
     let debug = sh(
         &["--log-level", "debug", "--bind", "/usr/share:/mnt"],
         "true",
     )
     .run();
-    assert!(debug.err_tail().contains("/mnt"), "{}", debug.err_tail());
+    assert!(debug.err().contains("/mnt"), "{}", debug.err_tail());
     let o = sh(
         &["--strace"],
         "read x < /etc/hostname; cd /usr; exec /bin/false",
     )
     .run();
-    let log = String::from_utf8_lossy(&o.stderr).into_owned();
+    let log = o.err();
     assert_eq!(o.code(), 1);
     for part in [
         "execve(\"/bin/false\", [\"/bin/false\"]",
@@ -425,7 +416,6 @@ fn messages() {
     assert_eq!(o.out(), "0\n");
 }
 
-#[test]
 fn exit_codes() {
     let d = dir("codes");
     let make = |name: &str, text: &[u8], mode| {
@@ -436,7 +426,7 @@ fn exit_codes() {
     };
     let code = |cmd: &[&str]| {
         let o = run_as(User::Me, &[], cmd).dir(dir("codes")).run();
-        (o.code(), o.err_tail().lines().count())
+        (o.code(), o.err().lines().count())
     };
     assert_eq!(code(&[&make("noexec", b"#!/bin/sh\n", 0o644)]), (126, 1));
     assert_eq!(code(&[&make("plain", b"exit 8\n", 0o755)]), (8, 0));
@@ -475,4 +465,56 @@ fn exit_codes() {
         let script = format!("kill -{name} $$; sleep 1");
         assert_eq!(code(&["bash", "-c", &script]), (128 + n, 0), "{name}");
     }
+}
+
+/// Call sites are rewritten by the engine kml only, and not if that is unwanted.
+fn call_sites() {
+    let site = |options: &[&str], args: &[&str]| {
+        let program = guest(Link::Static);
+        let cmd = [&[text(&program), "--tool", "site"][..], args].concat();
+        out(run_as(User::Me, options, &cmd))
+    };
+    let changed = match Engine::current() {
+        Engine::Seccomp => "as in the file, kept 0\n",
+        Engine::Kml => "changed, kept 0\n",
+    };
+    assert_eq!(site(&[], &[]), changed);
+    assert_eq!(site(&["--no-patch"], &[]), "as in the file, kept 0\n");
+    assert_eq!(site(&[], &["keep"]), "prctl 0\nas in the file, kept 1\n");
+}
+
+const TESTS: &[(&str, fn())] = &[
+    ("root_is_any_directory", root_is_any_directory),
+    (
+        "nothing_of_the_host_is_written",
+        nothing_of_the_host_is_written,
+    ),
+    (
+        "owners_are_true_and_secrets_are_secret",
+        owners_are_true_and_secrets_are_secret,
+    ),
+    (
+        "nothing_is_left_when_it_has_ended",
+        nothing_is_left_when_it_has_ended,
+    ),
+    ("the_machines_own_directories", the_machines_own_directories),
+    ("binds", binds),
+    ("owners_of_what_is_written", owners_of_what_is_written),
+    ("who_and_where", who_and_where),
+    ("sizes", sizes),
+    ("memory_file_stays", memory_file_stays),
+    ("messages", messages),
+    ("exit_codes", exit_codes),
+    ("call_sites", call_sites),
+];
+
+fn main() {
+    let mut suite = Suite::new("command");
+    for (name, test) in TESTS {
+        suite.add_in_turn(*name, || {
+            test();
+            Ok::<(), String>(())
+        });
+    }
+    suite.run();
 }

@@ -140,7 +140,7 @@ fn fatal(user: User, attack: &str) -> Result<(), Failed> {
     let out = Run::lodger_of(user, &["--confine-probe", attack, "--"])
         .args(["/bin/echo", "the guest runs"])
         .run();
-    let text = out.err_tail();
+    let text = out.err();
     check(out.code() == KERNEL_PANIC, || {
         format!("ended with {}\n{text}", out.code())
     })?;
@@ -175,7 +175,7 @@ fn results_without(
     let mut run = Run::lodger_of(user, &all).dir("/");
     without(&mut run, lacking);
     let out = run.run();
-    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    let text = out.err();
     let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("probe: ")).collect();
     check(lines.len() == calls.len(), || {
         format!("ended early\n{text}")
@@ -284,7 +284,6 @@ fn files(user: User) -> Result<(), Failed> {
     ];
     let mut calls = calls.to_vec();
     if user.ids().0 == 0 {
-        // An ordinary user's kernel process is kept from these by nothing but its rights.
         let set = |call: &str| (call.to_string(), EROFS);
         calls.extend([
             set("452 @0 'file' 0x1ff 0x100"),
@@ -293,6 +292,18 @@ fn files(user: User) -> Result<(), Failed> {
             (format!("452 @1 '{secret}' 0x1ff 0x100"), ENOENT),
             (format!("452 @1 '{host}' 0x1ff 0x100"), ENOENT),
             (format!("262 @1 '{secret}' '{}' 0", "a".repeat(160)), ENOENT),
+        ]);
+    } else {
+        // An ordinary user's is kept from setting modes and times by nothing but his rights;
+        // what it has set opens nothing.
+        calls.extend([
+            (format!("452 @1 '{secret}' 0x1ff 0x100"), 0),
+            (format!("280 @1 '{secret}' 0 0x100"), 0),
+            (format!("452 @1 '{host}' 0x1ff 0x100"), 0),
+            (read("@1", &secret), away),
+            (write("@1", &host), away),
+            (format!("452 @1 '{up}etc/passwd' 0x1ff 0x100"), EPERM),
+            (format!("280 @1 '{up}etc/passwd' 0 0x100"), EACCES),
         ]);
     }
     let calls: Vec<(&str, i32)> = calls.iter().map(|(c, r)| (c.as_str(), *r)).collect();
@@ -421,7 +432,7 @@ fn poor_host(user: User, lacking: &'static [u32], part: &str) -> Result<(), Fail
     let mut run = Run::lodger_of(user, &["--"]).args(["/bin/echo", "ran"]);
     without(&mut run, lacking);
     let out = run.run();
-    let text = out.err_tail();
+    let text = out.err();
     check(out.code() == 0 && out.out() == "ran\n", || {
         format!("ended with {}\n{text}", out.code())
     })?;

@@ -60,13 +60,14 @@ fn label(f: Form) -> String {
     }
 }
 
-/// The long form is the full product. The short one has under the first engine each link, user and
-/// number of vCPUs twice, under the last, where call sites of dynamic programs are rewritten,
-/// those as root and as a user.
+/// The long form is the full product. The short one has each link, user and number of vCPUs under
+/// the first engine, and under the last, where call sites of dynamic programs are rewritten,
+/// those on two vCPUs. Who is not root runs all as himself.
 fn forms() -> Vec<Form> {
-    let f = |engine, link, user, cpus| Form {
+    let root = lodger_tests::is_root();
+    let f = |engine, link, user: bool, cpus| Form {
         link,
-        user,
+        user: user || !root,
         cpus,
         tick_us: 0,
         engine,
@@ -75,38 +76,29 @@ fn forms() -> Vec<Form> {
         tick_us: STORM_US,
         ..f(engine, link, user, 2)
     };
-    let engines = Engine::all();
-    let all = if lodger_tests::long() {
-        let mut v = vec![];
-        for engine in engines {
-            for link in [Link::Static, Link::Dynamic] {
+    let (stat, dynamic) = (Link::Static, Link::Dynamic);
+    let mut all = vec![];
+    if lodger_tests::long() {
+        for engine in Engine::all() {
+            for link in [stat, dynamic] {
                 for user in [false, true] {
-                    v.extend([1, 2].map(|cpus| f(engine, link, user, cpus)));
-                    v.push(storm(engine, link, user));
+                    all.extend([1, 2].map(|cpus| f(engine, link, user, cpus)));
+                    all.push(storm(engine, link, user));
                 }
             }
         }
-        v
     } else {
         let (first, last) = (Engine::turn(0), Engine::turn(1));
-        let mut v = vec![
-            f(first, Link::Static, false, 1),
-            f(first, Link::Dynamic, false, 2),
-            f(first, Link::Static, true, 2),
-            f(first, Link::Dynamic, true, 1),
-            storm(first, Link::Static, true),
-        ];
-        if first != last {
-            v.extend([
-                f(last, Link::Dynamic, false, 2),
-                f(last, Link::Dynamic, true, 1),
-            ]);
-        }
-        v
-    };
-    all.into_iter()
-        .filter(|f| f.user || lodger_tests::is_root())
-        .collect()
+        all.extend([
+            f(first, stat, false, 2),
+            f(first, dynamic, true, 1),
+            storm(first, stat, false),
+            f(last, dynamic, false, 2),
+        ]);
+    }
+    let mut seen = std::collections::HashSet::new();
+    all.retain(|f| seen.insert(*f));
+    all
 }
 
 fn selected(args: &Arguments, name: &str) -> bool {

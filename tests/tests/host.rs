@@ -71,7 +71,7 @@ fn panic() -> Result<(), Failed> {
     let out = Run::lodger(&["--memory-file", &path, "--"])
         .args(["/bin/sh", "-c", "echo c > /proc/sysrq-trigger; echo alive"])
         .run();
-    let text = out.err_tail();
+    let text = out.err();
     let says = |what: &str| {
         check(text.contains(what), || {
             format!("{what:?} is missing\n{text}")
@@ -100,7 +100,7 @@ fn fault(script: &str) -> Result<(), Failed> {
     // SAFETY: a signal to a child of ours that has not been waited for.
     unsafe { libc::kill(run.child.id() as i32, libc::SIGSEGV) };
     let out = run.finish();
-    let text = out.err_tail();
+    let text = out.err();
     check(text.contains("kernel fault: SIGSEGV"), || {
         format!("no report\n{text}")
     })?;

@@ -27,16 +27,22 @@ fn survives(options: &[&str], tool: &str, limit: u64, done: &str) -> Result<(), 
         .args(["--", "/bin/sh", "-c", &script])
         .arg(guest(Link::Static))
         .limit(limit);
-    let watched = sentry::watch(&mut run, sites()).map_err(|e| e.to_string())?;
+    let watched = match Engine::current() {
+        Engine::Seccomp => Some(sentry::watch(&mut run, sites()).map_err(|e| e.to_string())?),
+        // Its guests are trusted: only what they do to the machine counts.
+        Engine::Kml => None,
+    };
     let out = run.run();
     let text = out.out();
-    let seen = watched.recv_timeout(Duration::from_secs(10));
-    let seen = seen.map_err(|_| "no report about host calls")?;
-    if !seen.escapes.is_empty() {
-        return Err(format!("host calls of guests: {:x?}\n{text}", seen.escapes).into());
-    }
-    if seen.lists == 0 {
-        return Err("the watch over host calls has seen nothing".into());
+    if let Some(watched) = watched {
+        let seen = watched.recv_timeout(Duration::from_secs(10));
+        let seen = seen.map_err(|_| "no report about host calls")?;
+        if !seen.escapes.is_empty() {
+            return Err(format!("host calls of guests: {:x?}\n{text}", seen.escapes).into());
+        }
+        if seen.lists == 0 {
+            return Err("the watch over host calls has seen nothing".into());
+        }
     }
     let problem = if out.status.is_none() {
         "the machine hangs".to_string()
@@ -94,7 +100,7 @@ fn sentry_sees() -> Result<(), Failed> {
 }
 
 fn attack(kind: &str, cpus: &str) -> Result<(), Failed> {
-    let step = if lodger_tests::long() { 1 } else { 9 };
+    let step = if lodger_tests::long() { 1 } else { 17 };
     let limit = if lodger_tests::long() { 1200 } else { 150 };
     survives(
         &["--cpus", cpus],
@@ -154,26 +160,23 @@ fn hoard(kind: &str, memory: &str, seconds: u32) -> Result<(), Failed> {
 }
 
 fn main() {
-    let mut suite = Suite::new("hostile").one_by_one();
+    let mut suite = Suite::new("hostile").two_at_once();
     suite.add_on_host("the watch sees host calls", sentry_sees);
-    // What is attacked and watched is this engine's; guests of the other are trusted.
-    let engine = Engine::Seccomp;
+    // What is attacked is this engine's; guests of the other are trusted.
     for kind in ["probe", "jumps", "scribble", "oddities", "exhaust"] {
         for cpus in ["1", "2"] {
             let name = format!("{kind}, cpus {cpus}");
-            suite.add_under(engine, &name, move || attack(kind, cpus));
+            suite.add_under(Engine::Seccomp, &name, move || attack(kind, cpus));
         }
     }
     for kind in ["anon", "shared", "file", "tmpfs", "pipe"] {
-        let name = format!("memory filled by data, {kind}");
-        suite.add_under(engine, &name, move || hog(kind));
+        suite.add_in_turn(format!("memory filled by data, {kind}"), || hog(kind));
     }
     for kind in OBJECTS {
         let name = format!("memory filled by {kind}");
-        suite.add_under(engine, &name, || hoard(kind, "64M", 3));
+        suite.add_in_turn(name.clone(), || hoard(kind, "64M", 2));
         if lodger_tests::long() {
-            let name = format!("{name}, 256 MiB");
-            suite.add_under(engine, &name, || hoard(kind, "256M", 30));
+            suite.add_in_turn(format!("{name}, 256 MiB"), || hoard(kind, "256M", 30));
         }
     }
     suite.run();

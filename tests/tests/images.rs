@@ -1,13 +1,14 @@
 //! The recipes of `images/` make roots that machines run from.
 
-use lodger_tests::build::{remove_scratch, root, scratch};
+use lodger_tests::build::{root, scratch};
+use lodger_tests::engine::Engine;
 use lodger_tests::machine::Run;
+use lodger_tests::suite::Suite;
 use std::process::{Command, Stdio};
 
-#[test]
-fn busybox_root() {
+fn busybox_root() -> Result<(), String> {
     let recipe = root().join("images/busybox");
-    let dir = scratch().join("busybox root");
+    let dir = scratch().join(format!("busybox root {}", Engine::current().name()));
     let made = Command::new(&recipe)
         .arg(&dir)
         .stderr(Stdio::piped())
@@ -16,8 +17,7 @@ fn busybox_root() {
     let complaint = String::from_utf8_lossy(&made.stderr).into_owned();
     if complaint.contains("no busybox in PATH") || complaint.contains("is not a static program") {
         eprintln!("skipped: {complaint}");
-        remove_scratch();
-        return;
+        return Ok(());
     }
     assert!(made.status.success(), "{complaint}");
 
@@ -45,5 +45,11 @@ fn busybox_root() {
         .output()
         .expect("the recipe runs");
     assert_eq!(again.status.code(), Some(1), "a full directory is refused");
-    remove_scratch();
+    Ok(())
+}
+
+fn main() {
+    let mut suite = Suite::new("images");
+    suite.add("busybox_root", busybox_root);
+    suite.run();
 }

@@ -224,6 +224,24 @@ fn round(victim: Victim) -> Result<(), String> {
     Ok(())
 }
 
+/// Nobody reads the terminal, and it is full: there is no room for the message either.
+fn full_terminal() -> Result<(), String> {
+    let script = "while :; do echo busy; done";
+    let run = Run::lodger(&["--", "/bin/sh", "-c", script]).dir("/");
+    let mut p = Pty::start(run, 24, 80);
+    p.expect("busy", 30)?;
+    std::thread::sleep(Duration::from_millis(500));
+    kill(Victim::UserProcess, &mut p)?;
+    let (stopped, last) = watch(&mut p, Instant::now(), false)?;
+    if stopped > LIMIT {
+        return Err(format!("something ran on for {stopped:?}: {last}"));
+    }
+    match p.wait(5).and_then(|s| s.code()) {
+        Some(NOT_STARTED) => Ok(()),
+        other => Err(format!("ended with {other:?}")),
+    }
+}
+
 fn main() {
     lodger_tests::host::private_directories();
     let mut suite = Suite::new("kill").one_by_one().mainly_first();
@@ -240,5 +258,6 @@ fn main() {
             (0..rounds).try_for_each(|n| round(victim).map_err(|e| format!("round {n}: {e}")))
         });
     }
+    suite.add("full_terminal", full_terminal);
     suite.run();
 }

@@ -165,7 +165,7 @@ fn forms(i: usize) -> Vec<(Engine, As, &'static str)> {
 }
 
 fn main() {
-    let mut suite = Suite::new("programs");
+    let mut suite = Suite::new("programs").two_at_once();
     for (i, s) in SCRIPTS.iter().enumerate() {
         for (engine, who, cpus) in forms(i) {
             let name = format!("{} {} cpus {cpus}", s.0, who.name());

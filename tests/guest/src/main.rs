@@ -14,6 +14,7 @@
 mod common;
 
 mod batch;
+mod calls;
 mod clocks;
 mod creds;
 mod dev;
@@ -76,6 +77,7 @@ const FAMILIES: &[(&str, &[Test])] = &[
     ("unix", unix::TESTS),
     ("locks", locks::TESTS),
     ("inotify", inotify::TESTS),
+    ("calls", calls::TESTS),
     ("clocks", clocks::TESTS),
     ("creds", creds::TESTS),
     ("rlimit", rlimit::TESTS),
@@ -103,9 +105,12 @@ const TOOLS: &[(&str, fn(&[String]) -> i32)] = &[
     ("addresses", prctl::print_addresses),
     ("hoard", stress::hoard::main),
     ("forks", stress::forks::main),
+    ("site", stress::site::main),
     ("spin", stress::spin::main),
     ("storm", stress::storm::main),
+    ("race", stress::race::main),
     ("attack", stress::attack::main),
+    ("destroy", stress::destroy::main),
 ];
 
 fn find(name: &str) -> Option<fn()> {

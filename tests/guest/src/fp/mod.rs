@@ -8,6 +8,7 @@ use std::arch::asm;
 
 tests![
     control_words_inherit,
+    pending_exception,
     threads_keep_own,
     processes_keep_own,
     exec_resets,
@@ -53,6 +54,33 @@ fn control_words_inherit() {
     let n = control();
     say!("kept {:#x} {:#x}", n.0, n.1);
     set_control(c, m);
+}
+
+/// An x87 exception waits for the next x87 instruction of the program's own, and all SSE exceptions are unmasked:
+/// the kernel must not take them for its own.
+fn pending_exception() {
+    let (c, m) = control();
+    let (zero_divide, zero) = (0x37bu16, 0f32);
+    let pending = || {
+        let mut s = 0u16;
+        unsafe { asm!("fnstsw [{}]", in(reg) &mut s) };
+        s & 0x80ff
+    };
+    set_control(c, 0);
+    unsafe {
+        asm!("fninit", "fldcw [{}]", "fld1", "fdiv dword ptr [{}]", in(reg) &zero_divide, in(reg) &zero,
+            out("st(0)") _, out("st(1)") _, out("st(2)") _, out("st(3)") _,
+            out("st(4)") _, out("st(5)") _, out("st(6)") _, out("st(7)") _);
+    }
+    let before = pending();
+    ms(5);
+    unsafe { syscall(SYS_sched_yield) };
+    let child = run(|| (pending() != before) as i32);
+    let file = std::fs::read("/proc/self/stat").is_ok_and(|f| !f.is_empty());
+    let after = pending();
+    unsafe { asm!("fnclex", "fninit") };
+    set_control(c, m);
+    say!("{before:#x} {child} {file} {after:#x}");
 }
 
 /// A sum that any lost bit of vector or x87 state changes.

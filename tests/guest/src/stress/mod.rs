@@ -1,10 +1,13 @@
 pub mod attack;
 pub mod bind;
 pub mod busy;
+pub mod destroy;
 pub mod forks;
 pub mod fuzz;
 pub mod hoard;
 pub mod hog;
+pub mod race;
+pub mod site;
 pub mod spin;
 pub mod storm;
 tests![];
