@@ -119,7 +119,7 @@ pub fn end(code: i32) -> ! {
 #[derive(Clone, Copy, Debug)]
 pub struct LastResort {
     /// Process group of the user processes.
-    pub group: i32,
+    group: i32,
     /// The terminal's guardian: this end of its pipe, and its number.
     guardian: Option<(i32, i32)>,
 }
@@ -159,10 +159,15 @@ impl LastResort {
 /// Ends a machine in which nothing runs any more.
 pub(crate) fn power_off(code: i32) -> ! {
     stop_machine();
+    wait_for_processes();
+    exit(code)
+}
+
+/// After [`stop_machine`]: waits until the host has nothing left of the user processes, but not for ever.
+pub fn wait_for_processes() {
     if let Some(p) = PROCESSES.get() {
         (p.wait)();
     }
-    exit(code)
 }
 
 /// The exit status for a wait status as of wait(2): the code, or 128 + signal.

@@ -256,6 +256,7 @@ fn farewell() -> ! {
             "lodger: this is a bug in Lodger, unless a program has written to its kernel's memory"
         }
     });
+    shutdown::wait_for_processes();
     shutdown::exit(KERNEL_PANIC)
 }
 

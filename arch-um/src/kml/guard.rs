@@ -24,11 +24,13 @@ const LOOK_NS: u64 = 2_000_000_000;
 const LOOKS: u32 = 10;
 
 /// Among the program's variables: who writes over all of them writes over this.
-static MARK: AtomicU64 = AtomicU64::new(0x4c4f_4447_4552_4f4b);
+static MARK: AtomicU64 = AtomicU64::new(INTACT);
+const INTACT: u64 = 0x4c4f_4447_4552_4f4b;
 
-fn mark() -> u64 {
+/// Whether nobody has written over the program's variables.
+pub(crate) fn is_intact() -> bool {
     // SAFETY: a word of the program's; volatile, because the compiler knows who writes there: nobody.
-    unsafe { MARK.as_ptr().read_volatile() }
+    unsafe { MARK.as_ptr().read_volatile() == INTACT }
 }
 
 /// What the thread knows.
@@ -52,8 +54,7 @@ impl Guard {
     pub(crate) fn watch(&self) {
         let mut missed = [0; MAX_CPUS];
         let mut ending = 0;
-        let before = mark();
-        while ending < LOOKS && mark() == before && missed.iter().all(|n| *n < LOOKS) {
+        while ending < LOOKS && is_intact() && missed.iter().all(|n| *n < LOOKS) {
             time::sleep_ns(LOOK_NS);
             for (i, vcpu) in self.vcpus.iter().enumerate() {
                 // The first one has started long before the first look.

@@ -2,6 +2,7 @@
 //! then jumps.
 
 use super::KmlEngine;
+use super::guard;
 use super::process::Vcpu;
 use super::space::Space;
 use super::thread::Thread;
@@ -194,6 +195,11 @@ impl KmlEngine {
             }
             let mut sig = b.sig;
             if cause == cause::SIGNAL {
+                // Programs do not die of what one of them has done to their kernel.
+                assert!(
+                    b.is_intact() && guard::is_intact(),
+                    "a program has written to its kernel's memory"
+                );
                 if was.is_some_and(|w| sig.addr == w) {
                     if sig.is_fetch() {
                         // The trampolines are gone; the page that they belong to comes back by a fault.

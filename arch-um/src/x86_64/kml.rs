@@ -208,6 +208,11 @@ impl Block {
     pub(crate) fn set_host_fs(&self) {
         self.host_fs.store(fs_base(), Relaxed);
     }
+    /// Whether the words are there that nobody changes.
+    pub(crate) fn is_intact(&self) -> bool {
+        self.at() == core::ptr::from_ref(self).addr()
+            && self.entry == (&raw const lodger_kml_entry).addr() as u64
+    }
     /// Address of the block.
     pub(crate) fn at(&self) -> usize {
         self.this as usize
