@@ -123,6 +123,7 @@ static HOST_HEAD: Head = Head(StackHead {
     held: core::sync::atomic::AtomicU64::new(0),
     lock_depth: AtomicU32::new(0),
     relieving: core::sync::atomic::AtomicBool::new(false),
+    alone: false,
     waiter: None,
 });
 

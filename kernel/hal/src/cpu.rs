@@ -132,6 +132,8 @@ pub struct StackHead {
     pub lock_depth: AtomicU32,
     /// Allocations on this stack never wait: it is an idle task's, or makes memory free right now.
     pub relieving: AtomicBool,
+    /// The machine has this one vCPU: nobody else runs kernel code, and locks need no atomic changes.
+    pub alone: bool,
     /// Whose stack this is. Set before the stack first runs, never changed while it can run.
     pub waiter: Option<&'static dyn Waiter>,
 }
@@ -145,6 +147,7 @@ impl StackHead {
             held: AtomicU64::new(0),
             lock_depth: AtomicU32::new(0),
             relieving: AtomicBool::new(false),
+            alone: false,
             waiter,
         }
     }

@@ -27,6 +27,8 @@
 //! 62 frames                      (mm)
 //! ```
 //!
+//! In a machine with one vCPU all of them do without atomic changes ([`hal::cpu::StackHead::alone`]).
+//!
 //! `tests/loom.rs` runs the primitives through all interleavings of small programs.
 #![cfg_attr(not(loom), no_std)]
 extern crate alloc;
@@ -52,6 +54,7 @@ mod base {
     pub(crate) use core::sync::atomic;
     pub(crate) use hal::cpu;
 }
+mod alone;
 mod mutex;
 mod once;
 mod spin;
@@ -59,6 +62,7 @@ mod spin;
 pub mod timer;
 mod wait;
 
+pub use alone::count;
 pub use mutex::{Mutex, MutexGuard, ReadGuard, RwLock, WriteGuard};
 pub use once::Once;
 pub use spin::{SpinGuard, SpinLock};

@@ -1,7 +1,7 @@
 //! [`Mutex`] and [`RwLock`]: sleeping locks.
 
-use crate::WaitQueue;
 use crate::base::atomic::{AtomicU32, Ordering};
+use crate::{WaitQueue, alone};
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 
@@ -64,12 +64,7 @@ impl<T: ?Sized> RwLock<T> {
     }
     fn try_read_raw(&self) -> bool {
         let s = self.state.load(Ordering::Relaxed);
-        s & WRITER == 0
-            && (self
-                .state
-                .compare_exchange(s, s + 1, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok()
-                || self.try_read_contended())
+        s & WRITER == 0 && (alone::replace(&self.state, s, s + 1) || self.try_read_contended())
     }
     fn try_read_contended(&self) -> bool {
         self.state
@@ -79,9 +74,7 @@ impl<T: ?Sized> RwLock<T> {
             .is_ok()
     }
     fn try_write_raw(&self) -> bool {
-        self.state
-            .compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok()
+        alone::replace(&self.state, 0, WRITER)
     }
     /// The value, without locking, from the only owner.
     pub fn get_mut(&mut self) -> &mut T {
@@ -112,7 +105,7 @@ impl<T: ?Sized> Drop for ReadGuard<'_, T> {
     fn drop(&mut self) {
         // Wake-up proof: waiters are queued before they test the state; the
         // queue's wake orders this store before its look at the list.
-        if self.lock.state.fetch_sub(1, Ordering::Release) == 1 {
+        if alone::decrement(&self.lock.state) == 1 {
             self.lock.queue.wake_all();
         }
     }

@@ -1,5 +1,6 @@
 //! [`SpinLock`]: mutual exclusion for short sections.
 
+use crate::alone;
 use crate::base::atomic::{AtomicU32, Ordering};
 use crate::base::{cpu, hint};
 use core::cell::UnsafeCell;
@@ -46,11 +47,7 @@ impl<T: ?Sized, const L: u8> SpinLock<T, L> {
     #[inline]
     pub fn lock(&self) -> SpinGuard<'_, T, L> {
         enter::<L>();
-        if self
-            .state
-            .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
-            .is_err()
-        {
+        if !alone::replace(&self.state, FREE, HELD) {
             self.lock_slow();
         }
         SpinGuard { lock: self }
@@ -59,9 +56,9 @@ impl<T: ?Sized, const L: u8> SpinLock<T, L> {
     /// Takes the lock if it is free. Exempt from the order.
     #[inline]
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T, L>> {
-        self.state
-            .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
-            .ok()?;
+        if !alone::replace(&self.state, FREE, HELD) {
+            return None;
+        }
         enter_unordered::<L>();
         Some(SpinGuard { lock: self })
     }
@@ -146,7 +143,10 @@ impl<T: ?Sized, const L: u8> DerefMut for SpinGuard<'_, T, L> {
 impl<T: ?Sized, const L: u8> Drop for SpinGuard<'_, T, L> {
     #[inline]
     fn drop(&mut self) {
-        if self.lock.state.swap(FREE, Ordering::Release) == CONTENDED {
+        if alone::is_alone() {
+            // Nobody can be waiting.
+            self.lock.state.store(FREE, Ordering::Release);
+        } else if self.lock.state.swap(FREE, Ordering::Release) == CONTENDED {
             cpu::futex_wake(&self.lock.state, 1);
         }
         leave::<L>();

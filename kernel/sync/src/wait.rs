@@ -2,7 +2,7 @@
 
 use crate::base::atomic::{AtomicUsize, Ordering};
 use crate::base::{cpu, monotonic_ns};
-use crate::{SpinLock, level};
+use crate::{SpinLock, alone, level};
 use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -90,14 +90,18 @@ impl WaitQueue {
     }
 
     /// Wakes all non-exclusive waiters and up to `n` exclusive ones.
+    #[inline]
     pub fn wake(&self, n: usize, key: u32) {
         // A waiter is on the list before it checks its condition; whoever
         // changed the condition before this load either sees it here, or the
         // waiter sees the change (both sides order store before load).
-        crate::base::atomic::fence(Ordering::SeqCst);
-        if self.len.load(Ordering::Relaxed) == 0 {
-            return;
+        alone::barrier();
+        if self.len.load(Ordering::Relaxed) != 0 {
+            self.wake_waiting(n, key);
         }
+    }
+    #[cold]
+    fn wake_waiting(&self, n: usize, key: u32) {
         let mut left = n;
         // Of exclusive callbacks one is enough, however many tasks are to be woken.
         let mut used = false;

@@ -6,7 +6,6 @@ use crate::flags::{Resource, RwFlags, Whence};
 use abi::io::{IOV_MAX, IoVec};
 use abi::{Errno, Result, signal};
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 use mm::Mm;
 use mm::io::{Sink, Source};
 use mm::user::UserIo;
@@ -80,16 +79,16 @@ fn one(mm: &Mm, addr: u64, count: u64) -> Result<UserIo<'_>> {
 /// Counts a read for /proc/PID/io.
 fn count_read(cx: &Ctx, n: usize) -> usize {
     let [rchar, _, syscr, ..] = &cx.process().io;
-    rchar.fetch_add(n as u64, Ordering::Relaxed);
-    syscr.fetch_add(1, Ordering::Relaxed);
+    sync::count(rchar, n as u64);
+    sync::count(syscr, 1);
     n
 }
 
 /// Counts a write for /proc/PID/io.
 fn count_write(cx: &Ctx, n: usize) -> usize {
     let [_, wchar, _, syscw, ..] = &cx.process().io;
-    wchar.fetch_add(n as u64, Ordering::Relaxed);
-    syscw.fetch_add(1, Ordering::Relaxed);
+    sync::count(wchar, n as u64);
+    sync::count(syscw, 1);
     n
 }
 

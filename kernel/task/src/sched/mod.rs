@@ -180,7 +180,7 @@ impl Scheduler {
             .collect();
         Scheduler {
             rqs,
-            stacks: stack::StackPool::new(),
+            stacks: stack::StackPool::new(ncpus),
             online: AtomicU64::new(0),
             blocked: AtomicUsize::new(0),
             rt_limits: RtLimits::default(),

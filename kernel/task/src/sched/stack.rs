@@ -16,12 +16,16 @@ const KEPT: usize = 16;
 /// Stacks of tasks that are gone, for new ones.
 pub(crate) struct StackPool {
     free: SpinLock<([Option<Pfn>; KEPT], usize), { level::LEAF }>,
+    /// See [`StackHead::alone`].
+    alone: bool,
 }
 
 impl StackPool {
-    pub(crate) fn new() -> StackPool {
+    /// For a machine with `ncpus` vCPUs.
+    pub(crate) fn new(ncpus: u32) -> StackPool {
         StackPool {
             free: SpinLock::new(([None; KEPT], 0)),
+            alone: ncpus == 1,
         }
     }
     /// A stack. [`Errno::ENOMEM`].
@@ -72,10 +76,12 @@ impl KernelStack {
         // switch away (`sched::finish_switch`).
         let waiter: &'static dyn Waiter = unsafe { &*raw };
         let base = self.base.as_ptr();
+        let mut head = StackHead::new(Some(waiter));
+        head.alone = self.pool.alone;
         // SAFETY: the run of frames is ours, KSTACK_SIZE bytes and aligned to
         // that; nothing runs there yet.
         unsafe {
-            base.cast::<StackHead>().write(StackHead::new(Some(waiter)));
+            base.cast::<StackHead>().write(head);
             cpu::init_stack(base, entry, raw.expose_provenance())
         }
     }
