@@ -19,8 +19,8 @@ use super::thread::Thread;
 use crate::engine::tlb::Tlb;
 use crate::lock::HostLock;
 use crate::sysvec::SysVec;
-use crate::x86_64::patch::{self, BEFORE, BEHIND, REACH, Room, Site};
-use crate::x86_64::regs::{RAX, RIP};
+use crate::x86_64::patch::{self, BEFORE, BEHIND, REACH, Room, Seen, Site};
+use crate::x86_64::regs::*;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32};
 use hal::cpu::mode;
@@ -163,7 +163,7 @@ impl Text {
         around: [Option<Pfn>; 2],
         pristine: &[u8],
         at: usize,
-        rax: u64,
+        seen: &dyn Seen,
     ) -> Option<()> {
         if page.sites as usize >= SITES {
             return None;
@@ -180,7 +180,7 @@ impl Text {
             s[to..to + BEHIND].copy_from_slice(&b[..BEHIND]);
             to += BEHIND;
         }
-        let site = patch::plan(&s[from..to], BEFORE - from, BEFORE - from + at, rax)?;
+        let site = patch::plan(&s[from..to], BEFORE - from, BEFORE - from + at, seen)?;
         let site = patch::place(site, page.sites())?;
         if page.trampolines == u32::MAX {
             page.trampolines = self.take()?;
@@ -230,7 +230,7 @@ impl Patches {
         pfn: Pfn,
         around: [Option<Pfn>; 2],
         at: usize,
-        rax: u64,
+        seen: &dyn Seen,
     ) -> Option<(u32, Page)> {
         let entry = self.by_frame.get(pfn.0 as usize)?;
         let pristine = bytes(pfn);
@@ -246,7 +246,7 @@ impl Patches {
             Some((i, p)) => (Some(i), p),
             None => (None, Page::NEW),
         };
-        let added = text.add(&mut page, around, pristine, at, rax);
+        let added = text.add(&mut page, around, pristine, at, seen);
         if added.is_none() {
             page.refuse(at);
             if page.copy == u32::MAX {
@@ -280,6 +280,34 @@ fn map_text(addr: u64, n: u32) -> host_sys::Result<usize> {
     let (fd, offset) = (TEXT_FD.load(Relaxed), u64::from(n) * PAGE_SIZE as u64);
     // SAFETY: beyond what guests have, or a guest's page that gets the same code.
     unsafe { mem::mmap(addr as usize, PAGE_SIZE, rights, flags, fd, offset) }
+}
+
+/// What a call of guest code has found.
+struct Caller<'a> {
+    cx: &'a UserContext,
+    map: &'a Tlb,
+}
+
+impl Seen for Caller<'_> {
+    fn register(&self, n: patch::Register) -> Option<u64> {
+        // As the CPU numbers them. A call changes rcx and r11.
+        const NONE: usize = usize::MAX;
+        const WORDS: [usize; 16] = [
+            RAX, NONE, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, NONE, R12, R13, R14, R15,
+        ];
+        let word = WORDS.get(n.number()).filter(|_| n.is_gpr64())?;
+        self.cx.gp.get(*word).copied()
+    }
+    fn memory(&self, addr: u64, len: usize) -> Option<u64> {
+        let (pfn, prot) = self.map.at(addr)?;
+        let at = (addr & MASK) as usize;
+        let own = bytes(pfn)
+            .get(at..at + len)
+            .filter(|_| prot.contains(Prot::READ))?;
+        let mut v = [0; 8];
+        v.get_mut(..len)?.copy_from_slice(own);
+        Some(u64::from_le_bytes(v))
+    }
 }
 
 /// Whether trampolines may come to `to`: beyond the guest's end, or where the guest has nothing, and no change of
@@ -347,7 +375,10 @@ impl KmlEngine {
         if !worth || !has_room(space, &map, addr + REACH) {
             return;
         }
-        if let Some((page, info)) = self.patches.with_site(pfn, around, at, cx.gp[RAX]) {
+        let found = self
+            .patches
+            .with_site(pfn, around, at, &Caller { cx, map: &map });
+        if let Some((page, info)) = found {
             self.exchange(p, &mut map, addr, pfn, page, &info);
         }
     }
@@ -397,9 +428,10 @@ impl KmlEngine {
     ///
     /// With the process's map locked. The wait ends: while a vCPU's mode is USER, its thread is in
     /// guest code, or in straight code of the kernel on the way there or back, which takes no lock but the
-    /// list's, a short one that the caller does not hold. Kicks are never blocked in guest code: the
+    /// list's, a short one that the caller does not hold, or in a system call. Kicks are never blocked: the
     /// first one that finds the thread in guest code or on the last part of the way there is counted in `met`, or
-    /// takes it out of a trampoline, and the mode changes. A thread that comes and goes between
+    /// takes it out of a trampoline, and the mode changes; so it does when one finds a system call
+    /// ([`Block::set_in_call`]). A thread that comes and goes between
     /// two looks has another number of runs. In mode KERNEL a thread may well wait for the caller's lock.
     fn settle(&self, p: &Process) {
         for v in self.vcpus {

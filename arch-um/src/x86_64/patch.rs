@@ -16,7 +16,12 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use hal::{PAGE_SIZE, USER_END};
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Register};
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction};
+
+mod evidence;
+
+pub(crate) use evidence::Seen;
+pub(crate) use iced_x86::Register;
 
 /// How far above a page its trampolines lie. The upper two bytes of every jump's distance
 /// are 60 06, neither of which starts an instruction.
@@ -316,13 +321,14 @@ fn is_movable(i: &Instruction) -> bool {
     i.flow_control() == FlowControl::Next && !gs && !bases
 }
 
-/// Plans the site whose `syscall` is at `at` of `code` and was called with `rax`. The page starts at `code[page]`;
+/// Plans the site whose `syscall` is at `at` of `code` and has found `seen`. The page starts at `code[page]`;
 /// what is before and behind it are the pages there, as far as they are known to be code.
-pub(crate) fn plan(code: &[u8], page: usize, at: usize, rax: u64) -> Option<Site> {
+pub(crate) fn plan(code: &[u8], page: usize, at: usize, seen: &dyn Seen) -> Option<Site> {
     if code.get(at..at + 2)? != [0x0f, 0x05] {
         return None;
     }
-    decoded(code, page, at, rax).or_else(|| plain(code, page, at, rax))
+    let rax = seen.register(Register::RAX).unwrap_or(u64::MAX);
+    decoded(code, page, at, rax, seen).or_else(|| plain(code, page, at, rax))
 }
 
 /// Whether what lies from `p` up to the `syscall` puts the number into rax that it was called with: hardly data.
@@ -346,7 +352,7 @@ fn entries(code: &[u8], page: usize, at: usize) -> [Option<(usize, u64)>; FROM /
 }
 
 /// As [`plan`], from what the decoding shows.
-fn decoded(code: &[u8], page: usize, at: usize, rax: u64) -> Option<Site> {
+fn decoded(code: &[u8], page: usize, at: usize, rax: u64, seen: &dyn Seen) -> Option<Site> {
     // Of so many starts in a row, one is where an instruction really starts (none has more
     // than fifteen bytes), and from there on the decoding is the real one, which meets the `syscall`.
     // So a place where all that meet it agree is a real one.
@@ -367,6 +373,7 @@ fn decoded(code: &[u8], page: usize, at: usize, rax: u64) -> Option<Site> {
     // The instructions behind which all agree, and the places that jumps nearby go to.
     let mut list = [(0usize, false, 0usize); 32];
     let mut n = 0;
+    let mut instructions = [Instruction::default(); 32];
     let mut targets = [usize::MAX; 32];
     let mut t = 0;
     let mut note = |i: &Instruction| {
@@ -392,6 +399,7 @@ fn decoded(code: &[u8], page: usize, at: usize, rax: u64) -> Option<Site> {
             relative = c.displacement_offset();
         }
         list[n] = (p, movable, relative);
+        instructions[n] = *i;
         n += 1;
     })?;
     let mut after = Decoder::with_ip(64, code.get(at..)?, at as u64, DecoderOptions::NONE);
@@ -403,6 +411,7 @@ fn decoded(code: &[u8], page: usize, at: usize, rax: u64) -> Option<Site> {
         note(&i);
     }
     let list = &list[..n];
+    let witness = evidence::first(&instructions[..n], seen).map_or(at, |i| list[i].0);
     // What all agree about may still be data, and the code begin behind it, where they do not see it.
     let entries = entries(code, page, at);
     let is_real = |p: usize, borders: u64| {
@@ -410,7 +419,7 @@ fn decoded(code: &[u8], page: usize, at: usize, rax: u64) -> Option<Site> {
             true => starts >> (at - p) & 1 == 1,
             false => borders >> (at - q) & 1 == 1,
         };
-        sets(code, p, at, rax) || entries.iter().flatten().all(agrees)
+        sets(code, p, at, rax) || p >= witness && entries.iter().flatten().all(agrees)
     };
     let mut best: Option<(u32, Site)> = None;
     let mut borders = 0u64;
@@ -468,251 +477,4 @@ fn decoded(code: &[u8], page: usize, at: usize, rax: u64) -> Option<Site> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A page of one-byte instructions that `code` ends in.
-    fn page(code: &[u8]) -> (Vec<u8>, usize) {
-        let mut page = vec![0x90; PAGE_SIZE];
-        page[1000 - code.len()..1000].copy_from_slice(code);
-        (page, 998)
-    }
-
-    fn i32_at(b: &[u8], at: usize) -> i64 {
-        i64::from(i32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]))
-    }
-
-    #[test]
-    fn a_mov_before_it_is_enough() {
-        let (p, at) = page(&[0xb8, 39, 0, 0, 0, 0x0f, 0x05]);
-        let s = place(plan(&p, 0, at, 39).unwrap(), &[]).unwrap();
-        assert_eq!((s.start, s.len), (993, 5));
-        assert!((0..9).all(|k| s.inside(993 + k).is_none()));
-        let j = s.jump();
-        assert_eq!(998 + i32_at(&j, 1), REACH as i64 + i64::from(s.slot));
-        let mut t = vec![0xcc; PAGE_SIZE];
-        s.write(&p, &mut t);
-        let slot = s.slot as usize;
-        assert_eq!(t[slot..slot + 5], p[993..998]);
-        assert_eq!(REACH as i64 + slot as i64 + 12 + i32_at(&t, slot + 8), 1000);
-        assert_eq!(t[slot + 12..slot + 20], LEAVE);
-        assert_eq!(s.outside(slot + 3), Some(996));
-        assert_eq!(s.outside(slot + 12), Some(998));
-        assert_eq!(s.outside(slot + 20), None);
-    }
-
-    #[test]
-    fn places_inside_a_span_are_no_instructions() {
-        // mov edi, ebx; mov esi, eax; xor eax, eax; syscall
-        let (p, at) = page(&[0x89, 0xdf, 0x89, 0xc6, 0x31, 0xc0, 0x0f, 0x05]);
-        let s = place(plan(&p, 0, at, 39).unwrap(), &[]).unwrap();
-        assert_eq!((s.start, s.len), (992, 6));
-        let j = s.jump();
-        assert!(is_invalid(j[2]) && is_invalid(j[4]));
-        assert_eq!(s.inside(994), Some(s.slot as usize + 2));
-        assert_eq!(s.inside(996), Some(s.slot as usize + 4));
-        assert_eq!((s.inside(995), s.inside(997)), (None, None));
-    }
-
-    #[test]
-    fn a_short_span_takes_the_call_along() {
-        // jmp 0; xor eax, eax; cld; syscall: no three more bytes that could move.
-        let (p, at) = page(&[0xeb, 0, 0x31, 0xc0, 0xfc, 0x0f, 0x05]);
-        let s = place(plan(&p, 0, at, 39).unwrap(), &[]).unwrap();
-        assert_eq!((s.start, s.len, s.syscall()), (995, 3, 998));
-        let j = s.jump();
-        assert!(is_invalid(j[2]) && is_invalid(j[3]));
-        assert_eq!(s.inside(998), Some(s.slot as usize + 3));
-        // So does one of two bytes, together with the instruction behind the call.
-        let (mut p, at) = page(&[0xeb, 0, 0x31, 0xc0, 0x0f, 0x05]);
-        p[1000..1006].copy_from_slice(&[0x48, 0x3d, 0, 0xf0, 0xff, 0xff]);
-        let s = place(plan(&p, 0, at, 0).unwrap(), &[]).unwrap();
-        assert_eq!((s.start, s.len, s.behind), (996, 2, 6));
-        let j = s.jump();
-        assert!(is_invalid(j[2]) && is_invalid(j[4]));
-        let slot = s.slot as usize;
-        assert_eq!(s.way_back(), Some((1000, slot + 17)));
-        assert_eq!(
-            (s.inside(998), s.inside(1000)),
-            (Some(slot + 2), Some(slot + 17))
-        );
-        assert_eq!(
-            (s.outside(slot + 16), s.outside(slot + 17)),
-            (Some(998), Some(1000))
-        );
-        assert_eq!(
-            (s.outside(slot + 23), s.outside(slot + 28)),
-            (Some(1006), None)
-        );
-        let mut t = vec![0xcc; PAGE_SIZE];
-        s.write(&p, &mut t);
-        assert_eq!(t[slot + 17..slot + 23], p[1000..1006]);
-        let back = REACH as i64 + slot as i64 + 28 + i32_at(&t, slot + 24);
-        assert_eq!((t[slot + 23], back), (0xe9, 1006));
-        let (mut p, at) = page(&[0xeb, 0, 0x31, 0xc0, 0x0f, 0x05]);
-        p[1000..1002].copy_from_slice(&[0xeb, 0]);
-        assert_eq!(plan(&p, 0, at, 0), None);
-    }
-
-    #[test]
-    fn data_before_a_function_is_no_code() {
-        // Behind eight bytes of data at 992: mov edi, ebx; xor eax, eax; syscall. From before, it is cmp eax, imm32.
-        let mut p = vec![0x90; PAGE_SIZE];
-        p[984..998].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 0x3d, 0x89, 0xdf, 0x31, 0xc0, 0x0f, 5]);
-        assert_eq!(plan(&p, 0, 996, 0), None);
-        // With the number before the call there is no doubt.
-        p[992..999].copy_from_slice(&[0xb8, 39, 0, 0, 0, 0x0f, 0x05]);
-        let site = plan(&p, 0, 997, 39);
-        assert_eq!(site.map(|s| (s.start, s.len)), Some((992, 5)));
-    }
-
-    #[test]
-    fn jumps_do_not_overlap() {
-        // jmp 0; xor eax, eax; syscall; mov eax, 39; syscall
-        let (mut p, at) = page(&[0xeb, 0, 0x31, 0xc0, 0x0f, 0x05]);
-        p[1000..1007].copy_from_slice(&[0xb8, 39, 0, 0, 0, 0x0f, 0x05]);
-        let first = plan(&p, 0, at, 0).unwrap();
-        let second = plan(&p, 0, 1005, 39).unwrap();
-        assert_eq!((first.start, second.start), (996, 1000));
-        for (a, b) in [(first, second), (second, first)] {
-            let a = place(a, &[]).unwrap();
-            assert_eq!(place(b, &[a]), None);
-        }
-    }
-
-    #[test]
-    fn zeros_before_a_function_are_no_code() {
-        // Decoded from the zeros, "00 b8 27 00 00 00" is one instruction that ends at the call.
-        let mut p = vec![0; PAGE_SIZE];
-        p[993..1000].copy_from_slice(&[0xb8, 39, 0, 0, 0, 0x0f, 0x05]);
-        assert_eq!(
-            plan(&p, 0, 998, 39).map(|s| (s.start, s.len)),
-            Some((993, 5))
-        );
-        assert_eq!(plan(&p, 0, 998, 40), None);
-        p[992] = 0x41;
-        assert_eq!(plan(&p, 0, 998, 39), None);
-        p[990..993].copy_from_slice(&[0xc7, 0x44, 0x24]);
-        assert_eq!(plan(&p, 0, 998, 39), None);
-    }
-
-    #[test]
-    fn distances_to_data_are_kept() {
-        // lea rdi, [rip + 0x1234]; syscall
-        let (mut p, at) = (vec![0x90; PAGE_SIZE], 999);
-        p[992..1001].copy_from_slice(&[0x48, 0x8d, 0x3d, 0x34, 0x12, 0, 0, 0x0f, 0x05]);
-        let s = place(plan(&p, 0, at, 39).unwrap(), &[]).unwrap();
-        let mut t = vec![0xcc; PAGE_SIZE];
-        s.write(&p, &mut t);
-        let slot = s.slot as usize;
-        let to = REACH as i64 + slot as i64 + 7 + i32_at(&t, slot + 3);
-        assert_eq!(to, 999 + 0x1234);
-    }
-
-    #[test]
-    fn what_leaves_the_span_is_no_part_of_it() {
-        for code in [
-            &[0xe8, 1, 2, 0, 0, 0x0f, 0x05][..],
-            &[0x0f, 0x05, 0x0f, 0x05, 0x0f, 0x05],
-            &[0xf3, 0x48, 0x0f, 0xae, 0xdb, 0x0f, 0x05],
-        ] {
-            let (p, at) = page(code);
-            assert_eq!(plan(&p, 0, at, 39), None, "{code:x?}");
-        }
-        // Bytes that could be a mov, or the end of a longer instruction.
-        let mut p = vec![0x90; PAGE_SIZE];
-        p[980..987].copy_from_slice(&[0xb8, 0x0f, 5, 0, 0, 0x0f, 0x05]);
-        assert!(plan(&p, 0, 981, 39).is_none());
-        // No code before it that tells where instructions start.
-        assert_eq!(
-            plan(&[0x90, 0x90, 0x90, 0x90, 0x90, 0x0f, 0x05], 0, 5, 39),
-            None
-        );
-    }
-
-    /// Sections of the file with code: address, bytes.
-    fn code_of(file: &[u8]) -> Vec<(u64, &[u8])> {
-        let u64_at = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().unwrap());
-        let (table, n) = (
-            u64_at(0x28) as usize,
-            usize::from(file[0x3c]) | usize::from(file[0x3d]) << 8,
-        );
-        (0..n)
-            .map(|i| table + i * 64)
-            .filter(|&h| u64_at(h + 8) & 4 != 0)
-            .map(|h| {
-                let (at, len) = (u64_at(h + 24) as usize, u64_at(h + 32) as usize);
-                (u64_at(h + 16), &file[at..at + len])
-            })
-            .collect()
-    }
-
-    /// Every call site of this program's libraries has a plan, and one that agrees with
-    /// the decoding from the start of its section.
-    #[test]
-    fn sites_of_libraries() {
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let mut files: Vec<&str> = maps
-            .lines()
-            .filter_map(|l| l.find('/').map(|i| &l[i..]))
-            .filter(|p| p.contains("/libc.so") || p.contains("/ld-"))
-            .collect();
-        files.dedup();
-        assert!(!files.is_empty(), "the program is linked to libc");
-        for name in files {
-            let file = std::fs::read(name).unwrap();
-            let (mut sites, mut planned, mut whole) = (0, 0, 0);
-            for (addr, code) in code_of(&file) {
-                let mut starts = vec![false; code.len() + 16];
-                let mut calls = vec![];
-                let mut d = Decoder::with_ip(64, code, addr, DecoderOptions::NONE);
-                while d.can_decode() {
-                    let at = d.position();
-                    starts[at] = true;
-                    if d.decode().code() == Code::Syscall {
-                        calls.push(at);
-                    }
-                }
-                let mut pages = std::collections::BTreeMap::<usize, Vec<Site>>::new();
-                for at in calls {
-                    sites += 1;
-                    // As the engine sees it: the page and some bytes before.
-                    let page = (at + addr as usize) / PAGE_SIZE * PAGE_SIZE;
-                    let page = page.saturating_sub(addr as usize);
-                    let from = page.saturating_sub(BEFORE);
-                    let to = (page + PAGE_SIZE + BEHIND).min(code.len());
-                    // The number that it is called with.
-                    let rax = match code[at - 5] {
-                        0xb8 => i32_at(code, at - 4) as u64,
-                        _ if code[at - 2..at] == [0x31, 0xc0] => 0,
-                        _ => u64::MAX,
-                    };
-                    let Some(s) = plan(&code[from..to], page - from, at - from, rax) else {
-                        println!("{name}: no plan at {:#x}", addr as usize + at);
-                        continue;
-                    };
-                    let list = pages.entry(page).or_default();
-                    let s = place(s, list).expect("room");
-                    list.push(s);
-                    planned += 1;
-                    whole += usize::from(s.len as usize >= JUMP);
-                    let end = s.len as usize
-                        + if s.behind > 0 {
-                            2 + s.behind as usize
-                        } else {
-                            0
-                        };
-                    for k in 0..=end {
-                        let is = s.borders >> k & 1 == 1;
-                        assert_eq!(is, starts[page + s.start as usize + k], "{name} {at:#x}");
-                    }
-                }
-            }
-            println!("{name}: {planned} of {sites} sites, {whole} without the call itself");
-            assert!(
-                sites > 0 && planned * 100 >= sites * 93,
-                "{name}: {planned} of {sites}"
-            );
-        }
-    }
-}
+mod tests;

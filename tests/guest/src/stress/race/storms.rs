@@ -56,11 +56,22 @@ extern "C" fn on_fault(signo: i32, info: *mut siginfo_t, context: *mut c_void) {
         sys!(sched_yield());
         return;
     }
-    let r15 =
-        unsafe { (*context.cast::<ucontext_t>()).uc_mcontext.gregs[REG_R15 as usize] as usize };
+    let regs = unsafe { (*context.cast::<ucontext_t>()).uc_mcontext.gregs };
+    let reg = |n: i32| regs[n as usize] as usize;
+    let r15 = reg(REG_R15);
     let what = region_of(r15).map(|r| r.code().describe(r15 - r.at));
+    let (vector, error) = (reg(REG_TRAPNO), reg(REG_ERR));
+    // What is there now, and what should be.
+    let bytes = region_of(at).map(|r| {
+        let from = (at - 24).max(r.at);
+        let now = unsafe { *(from as *const [u8; 48]) };
+        format!(
+            "{from:#x}: {now:02x?}, {:02x?}",
+            &r.code().bytes[from - r.at..][..48]
+        )
+    });
     bad(&format!(
-        "signal {signo} at {at:#x} for {addr:#x}, after a call of {r15:#x}: {what:?}"
+        "signal {signo} ({vector}, {error}) at {at:#x} for {addr:#x}, after a call of {r15:#x}: {what:?}, {bytes:?}, {regs:x?}"
     ));
 }
 
