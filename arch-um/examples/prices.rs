@@ -93,7 +93,7 @@ fn main() {
     measure("  of two tasks by turns", 500, || {
         for cx in [&mut cx, &mut other] {
             assert_eq!(m.run(&space, cx), Trap::Syscall);
-            m.engine.sync_fp(cx);
+            m.engine.sync_regs(cx);
         }
     });
     measure("  with one page to unmap and flush", 500, || {

@@ -41,6 +41,14 @@ pub(crate) const GUEST_MASK: u64 = {
     mask
 };
 
+/// Signals by which the host reports what a thread itself does wrong.
+pub(crate) const FAULTS: u64 = bit(libc::SIGSYS)
+    | bit(libc::SIGSEGV)
+    | bit(libc::SIGBUS)
+    | bit(libc::SIGILL)
+    | bit(libc::SIGFPE)
+    | bit(libc::SIGABRT);
+
 /// Where the zygote's child notes why it failed: step and errno.
 const FAILED_STEP: u64 = 32;
 const FAILED_ERRNO: u64 = 36;

@@ -6,7 +6,7 @@
 mod images;
 
 use crate::alloc;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use host_os::shutdown::{self, KERNEL_PANIC};
 use host_os::{log, mem};
 pub use images::open as open_images;
@@ -26,6 +26,8 @@ type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void);
 
 static MEMORY_FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
 static CRASHED: AtomicBool = AtomicBool::new(false);
+/// The thread that has faulted last.
+static FAULTED: AtomicI32 = AtomicI32::new(0);
 
 /// Takes panics and faults over, for this process.
 pub fn install() {
@@ -45,11 +47,8 @@ pub fn install() {
         unsafe {
             let mut action: libc::sigaction = core::mem::zeroed();
             action.sa_sigaction = handler as *const () as usize;
-            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-            if signo == libc::SIGSYS {
-                // The report itself makes calls that are refused.
-                action.sa_flags |= libc::SA_NODEFER;
-            }
+            // The report itself makes calls that are refused, and may fault.
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
             libc::sigaction(signo, &action, core::ptr::null_mut());
         }
     }
@@ -95,6 +94,12 @@ extern "C" fn on_fault(signo: i32, info: *mut libc::siginfo_t, _context: *mut c_
 
 /// Code of this process, or the kernel's in another, has faulted.
 pub fn fault(signo: i32, addr: usize) -> ! {
+    let me = host_sys::task::gettid();
+    if FAULTED.swap(me, Ordering::AcqRel) == me {
+        // What reports a fault uses what may be destroyed.
+        say("lodger: kernel fault while another is reported");
+        host_sys::task::exit_group(KERNEL_PANIC);
+    }
     let name = match signo {
         libc::SIGSEGV => "SIGSEGV",
         libc::SIGBUS => "SIGBUS",

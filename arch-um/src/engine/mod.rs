@@ -24,13 +24,12 @@ use crate::lock::HostLock;
 use crate::sysvec::{SysVec, leak, leak_slice};
 use crate::x86_64::frame::HostFrame;
 use crate::x86_64::{fpu, stub};
-use crate::{Error, Zygote, cpus};
+use crate::{Error, Zygote, cpus, zygote};
 use abi::Errno;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use hal::cpu::{CpuBlock, CpuId, SavedStack};
 use hal::{Engine, Trap, UserContext, UserSpace};
-use host_sys::signal::bit;
 use host_sys::{task, time};
 use pool::Pool;
 use process::Process;
@@ -38,14 +37,6 @@ use shared::StubFile;
 use space::Space;
 use std::sync::{Arc, OnceLock};
 use vcpu::Vcpu;
-
-/// Signals by which the host reports what a thread itself does wrong.
-const FAULTS: u64 = bit(libc::SIGSYS)
-    | bit(libc::SIGSEGV)
-    | bit(libc::SIGBUS)
-    | bit(libc::SIGILL)
-    | bit(libc::SIGFPE)
-    | bit(libc::SIGABRT);
 
 /// A user process that ended and that nobody in the machine had ended.
 #[derive(Clone, Copy, Debug)]
@@ -145,7 +136,7 @@ impl SeccompEngine {
             .stack_size(128 << 10)
             .spawn(|| {
                 // Reports of its own faults excepted.
-                host_sys::signal::set_mask(!FAULTS);
+                host_sys::signal::set_mask(!zygote::FAULTS);
                 // The machine must not run on for long when a part of it is dead.
                 task::hurry();
                 engine.watch();
@@ -211,7 +202,7 @@ impl Engine for SeccompEngine {
     fn keeps_fp(&self) -> bool {
         true
     }
-    fn sync_fp(&self, cx: &mut UserContext) {
+    fn sync_regs(&self, cx: &mut UserContext) {
         self.fetch_fp(cx);
     }
     fn idle(&self, cpu: &CpuBlock, deadline_ns: Option<u64>) {

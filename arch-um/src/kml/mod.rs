@@ -13,12 +13,13 @@ mod process;
 mod run;
 mod space;
 mod thread;
+mod vectors;
 
 use crate::engine::Death;
 use crate::lock::HostLock;
 use crate::sysvec::{leak, leak_slice};
-use crate::x86_64::{clock, cpuid, fpu, kml};
-use crate::{EngineOptions, Error, HostFacts, cpus};
+use crate::x86_64::{clock, fpu, kml};
+use crate::{EngineOptions, Error, HostFacts, cpus, zygote};
 use abi::Errno;
 use core::convert::Infallible;
 use core::hint::black_box;
@@ -35,6 +36,7 @@ use process::{Nest, Pool, Vcpu};
 use space::Space;
 use std::sync::Arc;
 use thread::Thread;
+use vectors::Components;
 
 /// Exit status of a user process in which kernel code crashed and that could not report it.
 pub const PANIC_STATUS: i32 = 120;
@@ -54,10 +56,7 @@ pub struct KmlEngine {
     map_limit: usize,
     proc_dir: i32,
     next_refresh: AtomicU64,
-    /// Components of the vector state that are switched.
-    features: u64,
-    /// The CPU tells which of them are in use.
-    tells_in_use: bool,
+    components: Components,
     patches: Patches,
 }
 
@@ -128,8 +127,7 @@ impl KmlEngine {
             map_limit: facts.map_limit.saturating_sub(400),
             proc_dir: facts.proc_dir,
             next_refresh: AtomicU64::new(0),
-            features: fpu::host().features,
-            tells_in_use: cpuid::tells_in_use(),
+            components: Components::new(),
             patches: Patches::new(options.frames, rewrite),
         });
         engine.fork_zygote(mem_fd)?;
@@ -213,13 +211,13 @@ impl KmlEngine {
     }
 }
 
-/// Starts a thread of the kernel process that no signal reaches, and that runs before others.
+/// Starts a thread of the kernel process that no signal reaches but those of its own faults, and that runs before others.
 fn start_thread(name: &str, f: impl FnOnce() + Send + 'static) -> Result<(), Error> {
     std::thread::Builder::new()
         .name(name.into())
         .stack_size(128 << 10)
         .spawn(|| {
-            signal::set_mask(u64::MAX);
+            signal::set_mask(!zygote::FAULTS);
             task::hurry();
             f();
         })
@@ -258,7 +256,7 @@ impl Engine for KmlEngine {
             None => Trap::Lost,
         }
     }
-    fn sync_fp(&self, cx: &mut UserContext) {
+    fn sync_regs(&self, cx: &mut UserContext) {
         self.fetch_fp(cx);
     }
     fn idle(&self, cpu: &CpuBlock, deadline_ns: Option<u64>) {

@@ -278,7 +278,8 @@ impl KmlEngine {
 
     /// The thread that waits for the end of user processes.
     pub(crate) fn watch(&'static self) {
-        let group = self.nest.pid.load(SeqCst);
+        // What programs destroy of the heap does not keep this thread from saying so.
+        let (group, machine_died) = (self.nest.pid.load(SeqCst), self.options.machine_died);
         loop {
             let mut info = [0u32; 32];
             let options = libc::WEXITED | libc::__WALL;
@@ -318,7 +319,7 @@ impl KmlEngine {
                 doomed
             };
             if !gone {
-                (self.options.machine_died)(Death {
+                machine_died(Death {
                     pid,
                     signal,
                     status,

@@ -3,12 +3,10 @@
 
 use super::KmlEngine;
 use super::guard;
-use super::process::Vcpu;
 use super::space::Space;
-use super::thread::Thread;
+use super::vectors::home;
 use crate::x86_64::clock;
-use crate::x86_64::fpu;
-use crate::x86_64::kml::{self, Block, XSAVE, cause, exit};
+use crate::x86_64::kml::{self, Block, cause, exit};
 use crate::x86_64::regs::*;
 use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 use hal::cpu::{self, CpuBlock, mode};
@@ -16,19 +14,19 @@ use hal::{After, Trap, UserContext, UserRegs};
 
 /// Calls between two looks at whether the guests' clock is due.
 const LOOK_AFTER: u32 = 64;
-/// XSAVE areas are aligned to so many bytes.
-const XSAVE_ALIGN: usize = 64;
 
 /// A [`kml::Stay`] and what carrying out a system call in it needs.
 #[repr(C)]
 struct Run<'a> {
     stay: kml::Stay,
     engine: &'static KmlEngine,
-    vcpu: &'static Vcpu,
-    thread: &'static Thread,
+    block: &'static Block,
     cpu: &'a CpuBlock,
     space: &'a Space,
     regs: &'a UserRegs,
+    /// Name of the vector state, as long as that stays where it is, and so the task.
+    home: u64,
+    calls: u32,
     call: &'a mut dyn FnMut() -> After,
     /// What followed the call that ended the stay.
     after: Option<After>,
@@ -41,8 +39,8 @@ struct Run<'a> {
 unsafe extern "C" fn carry_out(stay: *mut kml::Stay) -> u32 {
     // SAFETY: the caller's promise; the stay is a run's first field.
     let run = unsafe { &mut *stay.cast::<Run<'_>>() };
-    // Who still sees USER kicks a thread that looks at the pending word anyway.
-    run.cpu.mode.store(mode::KERNEL, Release);
+    // The mode stays USER until somebody minds: who kicks this thread makes it KERNEL.
+    run.block.set_in_call(true);
     let after = (run.call)();
     if after == After::GoOn && run.goes_on() {
         return 1;
@@ -55,20 +53,23 @@ impl Run<'_> {
     /// After a call: whether guest code goes on in this stay. Nothing that [`KmlEngine::run_once`] did before it is to be done
     /// again then. In user mode if so.
     fn goes_on(&mut self) -> bool {
-        let (engine, t) = (self.engine, self.thread);
         // SAFETY: the engine's turn with the registers.
         let cx = unsafe { &*self.regs.get() };
         // The task may have waited, gone on elsewhere, and others have run on this thread.
-        let here =
-            core::ptr::eq(cpu::current_cpu(), self.cpu) && core::ptr::eq(self.vcpu.current(), t);
-        if !here || cx.home != home(t) || self.stay.is_stepped() {
+        if cx.home != self.home || self.stay.is_stepped() {
             return false;
         }
-        engine.count_run(t);
-        self.cpu.mode.store(mode::USER, SeqCst);
+        self.calls = self.calls.wrapping_add(1);
+        if self.calls % LOOK_AFTER == 0 {
+            self.engine.look_after_clock();
+        }
+        self.block.set_in_call(false);
+        if self.cpu.mode.load(Relaxed) != mode::USER {
+            // Not counted as a run: that would have to be seen before what is looked at from here on.
+            self.cpu.mode.store(mode::USER, SeqCst);
+        }
         let rip = cx.gp[RIP];
-        let plain = way(cx) == exit::CALL && is_canonical(rip) && cx.gp[FS_BASE] == kml::fs_base();
-        if !plain || self.space.is_stale() {
+        if way(cx) != exit::CALL || !is_canonical(rip) || self.space.is_stale() {
             self.cpu.mode.store(mode::KERNEL, Release);
             return false;
         }
@@ -122,7 +123,11 @@ impl KmlEngine {
             self.fetch_fp(cx);
             self.load_fp(t, b, cx);
         }
-        self.count_run(t);
+        b.set_in_call(false);
+        cpu.mode.store(mode::KERNEL, Release);
+        if t.count_run() % LOOK_AFTER == 0 {
+            self.look_after_clock();
+        }
         if cx.gp[GS_BASE] != 0 || cx.gp[EFLAGS] & FLAG_TF != 0 {
             // Rewritten sites need the GS base for themselves, and are fewer instructions than what they replace.
             self.restore_sites(space);
@@ -130,11 +135,12 @@ impl KmlEngine {
         let mut run = Run {
             stay: kml::Stay::new(b, regs.get(), carry_out),
             engine: self,
-            vcpu: v,
-            thread: t,
+            block: b,
             cpu,
             space,
             regs,
+            home: home(t),
+            calls: 0,
             call,
             after: None,
         };
@@ -227,92 +233,9 @@ impl KmlEngine {
         }
     }
 
-    /// Guest code is about to run on thread `t`, which this is.
-    fn count_run(&self, t: &Thread) {
-        if t.count_run() % LOOK_AFTER == 0 {
-            clock::look_after(&self.next_refresh, self.options.clock);
-        }
-    }
-
-    /// Copies the vector state from the thread's registers to `cx`.
-    pub(crate) fn fetch_fp(&self, cx: &mut UserContext) {
-        let name = core::mem::take(&mut cx.home);
-        if name == 0 {
-            return;
-        }
-        let v = &self.vcpus[cpu::current_cpu().id as usize];
-        let t = v.current();
-        if name != home(t) {
-            debug_assert!(false, "a vector state in another thread's registers");
-            return;
-        }
-        let Some(b) = t.block() else { return };
-        let host = fpu::host();
-        let mut dirty = fpu::in_use(&cx.fp);
-        cx.fp.resize(host.size, 0);
-        let own = cx.fp.as_mut_ptr();
-        let area = match own.addr() % XSAVE_ALIGN {
-            0 => own,
-            _ => core::ptr::with_exposed_provenance_mut(b.at() + XSAVE),
-        };
-        // SAFETY: on the block's thread, where the state lives; either area is larger than a
-        // state, and aligned.
-        unsafe {
-            area.add(fpu::LEGACY)
-                .write_bytes(0, fpu::MIN_SIZE - fpu::LEGACY);
-            kml::save_vectors(b, area, self.components(0));
-            if area != own {
-                area.copy_to_nonoverlapping(own, host.size);
-                dirty = u64::MAX;
-            }
-        }
-        fpu::mark_in_use(&mut cx.fp);
-        host.clean(&mut cx.fp);
-        host.normalize(&mut cx.fp, dirty);
-    }
-
-    /// The components to save, or to replace by a state that uses `new`: the others are in their initial
-    /// state, and stay so.
-    fn components(&self, new: u64) -> u64 {
-        match self.tells_in_use {
-            true => (kml::vectors_in_use() | new | fpu::FP_SSE) & self.features,
-            false => self.features,
-        }
-    }
-
-    /// Whether all of the live vector state but xmm registers and MXCSR is in its initial state.
-    fn has_only_xmm(&self) -> bool {
-        self.tells_in_use && kml::vectors_in_use() & self.features & !fpu::SSE == 0
-    }
-
-    /// Loads the vector state of `cx`.
-    fn load_fp(&self, t: &Thread, b: &'static Block, cx: &mut UserContext) {
-        let host = fpu::host();
-        let spare: *mut u8 = core::ptr::with_exposed_provenance_mut(b.at() + XSAVE);
-        // SAFETY: the block's area, larger than a state; only this thread uses it.
-        let spare = unsafe { core::slice::from_raw_parts_mut(spare, host.size) };
-        let own = &mut cx.fp[..];
-        let area = if own.len() < fpu::MIN_SIZE {
-            host.make_initial(spare);
-            spare
-        } else if own.len() >= host.size && own.as_ptr().addr() % XSAVE_ALIGN == 0 {
-            host.clean(own);
-            own
-        } else {
-            let n = own.len().min(spare.len());
-            spare[..n].copy_from_slice(&own[..n]);
-            host.clean(spare);
-            spare
-        };
-        // SAFETY: on the block's thread; the state was cleaned of what the CPU refuses.
-        unsafe {
-            match fpu::only_xmm(area) {
-                Some(xmm) if self.has_only_xmm() => kml::load_xmm(b, xmm, fpu::mxcsr(area)),
-                _ => kml::load_vectors(b, area.as_ptr(), self.components(fpu::in_use(area))),
-            }
-        }
-        t.owner.fetch_add(1, Relaxed);
-        cx.home = home(t);
+    /// Keeps the clock that guests read by themselves right.
+    fn look_after_clock(&self) {
+        clock::look_after(&self.next_refresh, self.options.clock);
     }
 }
 
@@ -329,11 +252,6 @@ fn bad_address(cx: &mut UserContext) -> Trap {
         vector: VECTOR_GP,
         error: 0,
     }
-}
-
-/// Name of the vector state in `t`'s registers.
-fn home(t: &Thread) -> u64 {
-    (t.tid.load(Relaxed) as u64) << 40 | t.owner.load(Relaxed) << 1 | 1
 }
 
 /// How `cx` is entered.

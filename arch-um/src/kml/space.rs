@@ -7,7 +7,7 @@ use crate::queue::{Queue, When};
 use crate::sysvec::SysVec;
 use crate::x86_64::kml;
 use core::any::Any;
-use core::sync::atomic::Ordering::{Release, SeqCst};
+use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 use hal::cpu::{self, mode};
 use hal::engine::Direct;
 use hal::{MapOp, UserSpace, Vacancy};
@@ -47,26 +47,37 @@ impl Space {
         if !self.is_here() || self.process.heat.room.overlaps(addr, end) {
             return Direct::Elsewhere;
         }
-        // As in `run_guest`: who takes a page away from now on changes the mappings, and waits for
-        // that, before the frame is somebody else's.
         let cpu = cpu::current_cpu();
-        cpu.mode.store(mode::USER, SeqCst);
+        let Some(block) = self.engine.vcpus[cpu.id as usize].current().block() else {
+            return Direct::Elsewhere;
+        };
+        // As in `run_guest`: who takes a page away from now on changes the mappings, and waits for
+        // that, before the frame is somebody else's. The mode stays USER meanwhile.
+        let in_call = block.set_in_call(false);
+        let was = cpu.mode.load(Relaxed);
+        if was != mode::USER {
+            cpu.mode.store(mode::USER, SeqCst);
+        }
         let done = match self.is_stale() {
             true => Direct::Elsewhere,
             false if copy() => Direct::Done,
             false => Direct::Fault,
         };
-        cpu.mode.store(mode::KERNEL, Release);
+        if was != mode::USER {
+            cpu.mode.store(was, Release);
+        }
+        block.set_in_call(in_call);
         done
     }
 
-    /// Whether a vCPU may be running guest code here.
+    /// Whether another vCPU may be running guest code here.
     fn is_running(&self) -> bool {
+        let me = cpu::current_cpu();
         self.engine.vcpus.iter().any(|v| {
             let here = v.try_current().and_then(|t| t.process());
             here.is_some_and(|p| core::ptr::eq(p, self.process))
                 && v.cpu_block()
-                    .is_some_and(|b| b.mode.load(SeqCst) == mode::USER)
+                    .is_some_and(|b| b.mode.load(SeqCst) == mode::USER && !core::ptr::eq(b, me))
         })
     }
 

@@ -31,8 +31,7 @@ pub(crate) struct Thread {
     block: AtomicPtr<Block>,
     /// 1: waits in [`park`]; 2: the host has refused what it needs.
     ready: AtomicU32,
-    /// Number of the owner of the vector state in this thread's registers.
-    pub(crate) owner: AtomicU64,
+    owner: AtomicU64,
     runs: AtomicU32,
     /// Kernel code has faulted on it.
     crashed: AtomicBool,
@@ -73,6 +72,16 @@ impl Thread {
         let n = self.runs.load(Relaxed);
         self.runs.store(n.wrapping_add(1), Release);
         n
+    }
+
+    /// Number of the owner of the vector state in this thread's registers.
+    pub(crate) fn owner(&self) -> u64 {
+        self.owner.load(Relaxed)
+    }
+
+    /// There is another owner. On this thread only.
+    pub(crate) fn count_owner(&self) {
+        self.owner.store(self.owner() + 1, Relaxed);
     }
 
     /// How often guest code was run, for other threads.
@@ -224,6 +233,8 @@ impl KmlEngine {
         let (Some(f), Some(t)) = (from.block(), to.block()) else {
             panic!("a vCPU's thread without a block");
         };
+        f.set_in_call(false);
+        cpu.mode.store(mode::KERNEL, Release);
         v.set_current(to);
         // SAFETY: this is thread `from`; `to` has been set up and waits.
         unsafe { kml::hop(f, t, hand_over) };

@@ -42,6 +42,12 @@ pub(crate) fn user_features() -> u64 {
     supported & !AMX
 }
 
+/// Whether the CPU has AVX-512 with mask registers of 64 bits.
+pub(crate) fn has_avx512() -> bool {
+    let l = leaf(7, 0);
+    l.b >> 16 & 1 != 0 && l.b >> 30 & 1 != 0
+}
+
 /// Whether XGETBV tells which components are in use.
 pub(crate) fn tells_in_use() -> bool {
     leaf(13, 1).a >> 2 & 1 != 0

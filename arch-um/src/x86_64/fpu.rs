@@ -38,6 +38,8 @@ pub(crate) struct XState {
     /// Length and offset of the components from number 2 on. Kept, because
     /// CPUID is slow in virtual machines.
     parts: [(u32, u32); PARTS],
+    /// Bits of MXCSR that there are, as FXSAVE tells.
+    mxcsr_mask: u32,
 }
 
 /// Components looked at; later ones are for the host's kernel.
@@ -86,25 +88,34 @@ pub(crate) fn mxcsr(b: &[u8]) -> u32 {
     get_u32(b, MXCSR)
 }
 
-/// The xmm registers of the state in `b`, if all else but MXCSR is in its initial state: what most programs use,
-/// and a copy takes far less time than XRSTOR.
-pub(crate) fn only_xmm(b: &[u8]) -> Option<&[u8; 256]> {
+/// The xmm registers of the state in `b`.
+pub(crate) fn xmm(b: &[u8]) -> &[u8; 256] {
+    let own = b.get(XMM).filter(|_| in_use(b) & SSE != 0);
+    own.and_then(|x| x.try_into().ok()).unwrap_or(&[0; 256])
+}
+
+/// The components in use of the state in `b` if x87 is not really among them.
+pub(crate) fn without_x87(b: &[u8]) -> Option<u64> {
     let used = in_use(b);
     let is_zero = |from, to| (from..to).step_by(8).all(|at| get_u64(b, at) == 0);
     let x87_fresh = || get_u64(b, FCW) == FRESH_X87 && is_zero(8, MXCSR) && is_zero(32, XMM.start);
-    if b.len() < MIN_SIZE || used & !FP_SSE != 0 || used & 1 != 0 && !x87_fresh() {
-        return None;
-    }
-    match used & SSE {
-        0 => Some(&[0; 256]),
-        _ => b[XMM].try_into().ok(),
-    }
+    (used & 1 == 0 || x87_fresh()).then_some(used & !1)
 }
 
 /// Says that x87 and SSE state are not in their initial state, as the host's signal frames do.
 pub(crate) fn mark_in_use(b: &mut [u8]) {
     let used = get_u64(b, XSTATE_BV) | FP_SSE;
     put(b, XSTATE_BV, &used.to_ne_bytes());
+}
+
+/// Bits of MXCSR that this CPU has.
+fn mxcsr_mask() -> u32 {
+    #[repr(align(16))]
+    struct Area([u8; LEGACY]);
+    let mut area = Area([0; LEGACY]);
+    // SAFETY: the area is as long and aligned as the instruction asks.
+    unsafe { core::arch::x86_64::_fxsave64(area.0.as_mut_ptr()) };
+    get_u32(&area.0, MXCSR + 4)
 }
 
 impl XState {
@@ -120,6 +131,7 @@ impl XState {
             size,
             features,
             parts,
+            mxcsr_mask: mxcsr_mask(),
         }
     }
 
@@ -147,6 +159,26 @@ impl XState {
         put(b, FCW, &0x037fu16.to_ne_bytes());
         put(b, MXCSR, &0x1f80u32.to_ne_bytes());
         self.sign(b);
+    }
+
+    /// Makes `b`, a whole state, one of these registers, with x87 in its initial state. Other
+    /// components of `used` are the caller's to fill in.
+    pub(crate) fn make_plain(&self, b: &mut [u8], xmm: &[u8; 256], mxcsr: u32, used: u64) {
+        let mut legacy = [0; XMM.start];
+        put(&mut legacy, FCW, &FRESH_X87.to_ne_bytes());
+        put(&mut legacy, MXCSR, &mxcsr.to_ne_bytes());
+        put(&mut legacy, MXCSR + 4, &self.mxcsr_mask.to_ne_bytes());
+        put(b, 0, &legacy);
+        put(b, XMM.start, xmm);
+        b[LEGACY..MIN_SIZE].fill(0);
+        put(b, XSTATE_BV, &used.to_ne_bytes());
+        self.sign(b);
+    }
+
+    /// Where component `bit` is in the state `b`.
+    pub(crate) fn part(&self, b: &mut [u8], bit: u64) -> *mut u8 {
+        let (len, offset) = self.parts[bit.trailing_zeros() as usize];
+        b[offset as usize..][..len as usize].as_mut_ptr()
     }
 
     /// Writes the software bytes.

@@ -1,5 +1,5 @@
 //! The engine `kml`: the way into guest code and back, in assembly; [`signal`]: the
-//! handler of all signals of a user process.
+//! handler of all signals of a user process; [`vectors`]: the vector registers.
 //!
 //! A thread's block ([`Block`]) starts with the words that the code below uses.
 //! While guest code runs, the GS base points to it. A trap of any kind puts the
@@ -19,6 +19,7 @@
 //!   at the pending bits before it enters guest code again. A trampoline is guest code.
 
 mod signal;
+pub(crate) mod vectors;
 
 pub(crate) use signal::on_signal;
 
@@ -27,7 +28,7 @@ use super::patch::Room;
 use super::regs::*;
 use core::arch::{asm, global_asm};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, compiler_fence};
 use hal::UserContext;
 use hal::cpu::CpuBlock;
 
@@ -139,6 +140,8 @@ pub(crate) struct Block {
     pub(crate) met: AtomicU32,
     /// The guest single-steps and was met on its way into the kernel.
     pub(crate) stepped: AtomicBool,
+    /// See [`Block::set_in_call`].
+    in_call: AtomicBool,
     /// Stack pointer of the kernel context that this thread is to continue.
     pub(crate) handed: AtomicU64,
     /// 1: continue it.
@@ -191,6 +194,7 @@ impl Block {
                 sig: Sig::default(),
                 met: AtomicU32::new(0),
                 stepped: AtomicBool::new(false),
+                in_call: AtomicBool::new(false),
                 handed: AtomicU64::new(0),
                 go: AtomicU32::new(0),
                 host_fs: AtomicU64::new(fs_base()),
@@ -204,6 +208,16 @@ impl Block {
             &*p
         }
     }
+    /// Says whether a kick that finds kernel code on this thread, with the vCPU's mode still USER, may set that to KERNEL:
+    /// nothing that waits for the mode is being done. On the block's thread only. What was said before.
+    #[inline]
+    pub(crate) fn set_in_call(&self, on: bool) -> bool {
+        let was = self.in_call.load(Relaxed);
+        compiler_fence(SeqCst);
+        self.in_call.store(on, Relaxed);
+        compiler_fence(SeqCst);
+        was
+    }
     /// Notes the FS base that libc uses in this process.
     pub(crate) fn set_host_fs(&self) {
         self.host_fs.store(fs_base(), Relaxed);
@@ -212,6 +226,10 @@ impl Block {
     pub(crate) fn is_intact(&self) -> bool {
         self.at() == core::ptr::from_ref(self).addr()
             && self.entry == (&raw const lodger_kml_entry).addr() as u64
+    }
+    /// The guest's xmm registers while kernel code runs. On the block's thread only.
+    pub(crate) fn xmm(&self) -> &[u8; 256] {
+        &self.xmm
     }
     /// Address of the block.
     pub(crate) fn at(&self) -> usize {
@@ -266,8 +284,6 @@ lodger_kml_entry:
     mov [r11 + 8*2], r13
     mov [r11 + 8*1], r14
     mov [r11 + 8*0], r15
-    rdfsbase rax
-    mov [r11 + 8*21], rax
     pop rax
     mov [r11 + 8*18], rax
     mov [r11 + 8*6], rax
@@ -523,7 +539,8 @@ pub(crate) fn fs_base() -> u64 {
     v
 }
 
-fn set_fs_base(v: u64) {
+/// Sets the FS base of this thread.
+pub(crate) fn set_fs_base(v: u64) {
     // SAFETY: kernel code does not use FS; `v` is canonical.
     unsafe { asm!("wrfsbase {}", in(reg) v, options(nomem, nostack, preserves_flags)) };
 }
@@ -544,16 +561,12 @@ pub(crate) fn set_gs_base(v: u64) {
 /// Runs guest code from [`Stay::to`] on, with its other registers, until it traps. Gives the [`cause`].
 ///
 /// # Safety
-/// On the thread of the stay's block, in the address space; the live vector state is the guest's. Until it returns
+/// On the thread of the stay's block, in the address space; the live vector state and FS base are the guest's. Until it returns
 /// nobody has a reference to the registers or the stay but `carry_out`, while that runs.
 pub(crate) unsafe fn enter(stay: *mut Stay, way: u32) -> u32 {
     // SAFETY: the caller's promise.
     unsafe {
         let cx: *const UserContext = (*stay).gp.cast();
-        let fs = clean_base((*cx).gp[FS_BASE]);
-        if fs_base() != fs {
-            set_fs_base(fs);
-        }
         if way == exit::FRAME {
             set_gs_base(clean_base((*cx).gp[GS_BASE]));
         }
@@ -597,80 +610,6 @@ pub(crate) fn start_thread(
     let stack = (b.at() + PARK_TOP) as u64;
     // SAFETY: the stack is the new thread's alone; `f` never returns.
     unsafe { lodger_kml_start_thread(flags as u64, stack, tid.as_ptr(), f, b) }
-}
-
-/// Which components of the vector state are not in their initial state. The CPU tells: see [`super::cpuid::tells_in_use`].
-pub(crate) fn vectors_in_use() -> u64 {
-    let (low, high): (u32, u32);
-    // SAFETY: the CPU has the instruction and this register of it.
-    unsafe {
-        asm!("xgetbv", in("ecx") 1, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
-    };
-    u64::from(low) | u64::from(high) << 32
-}
-
-/// Saves these components of the live vector state, xmm registers as they were at the trap, to `area`,
-/// whose header says then which of them are not in their initial state.
-///
-/// # Safety
-/// On the block's thread; `area` is aligned to 64 bytes, large enough, its header zero.
-pub(crate) unsafe fn save_vectors(b: &Block, area: *mut u8, features: u64) {
-    // SAFETY: the caller's promise; kernel code does not rely on vector registers across calls.
-    unsafe {
-        asm!(
-            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
-            "movups xmm\\n, [{b} + 64 + 16*\\n]",
-            ".endr",
-            "xsave64 [{area}]",
-            b = in(reg) b.at(), area = in(reg) area,
-            in("eax") features as u32, in("edx") (features >> 32) as u32,
-            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _,
-            out("xmm6") _, out("xmm7") _, out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
-            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
-            options(nostack, preserves_flags)
-        );
-    }
-}
-
-/// As [`load_vectors`] for a state of which only xmm registers and MXCSR are not in their initial state, as in the live one.
-///
-/// # Safety
-/// As [`load_vectors`]; MXCSR is valid.
-pub(crate) unsafe fn load_xmm(b: &Block, xmm: &[u8; 256], mxcsr: u32) {
-    // SAFETY: the caller's promise; the words are this thread's, and nobody borrows them.
-    unsafe {
-        asm!(
-            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
-            "movups xmm0, [{xmm} + 16*\\n]",
-            "movups [{b} + 64 + 16*\\n], xmm0",
-            ".endr",
-            "ldmxcsr [{mxcsr}]",
-            b = in(reg) b.at(), xmm = in(reg) xmm, mxcsr = in(reg) &mxcsr,
-            out("xmm0") _, options(nostack, preserves_flags)
-        );
-    }
-}
-
-/// Loads these components of the vector state in `area`.
-///
-/// # Safety
-/// As [`save_vectors`]; the area holds a valid state.
-pub(crate) unsafe fn load_vectors(b: &Block, area: *const u8, features: u64) {
-    // SAFETY: as above.
-    unsafe {
-        asm!(
-            "xrstor64 [{area}]",
-            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
-            "movups [{b} + 64 + 16*\\n], xmm\\n",
-            ".endr",
-            b = in(reg) b.at(), area = in(reg) area,
-            in("eax") features as u32, in("edx") (features >> 32) as u32,
-            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _,
-            out("xmm6") _, out("xmm7") _, out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
-            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
-            options(nostack, preserves_flags)
-        );
-    }
 }
 
 /// What `sig` means for the task with the registers `cx`.

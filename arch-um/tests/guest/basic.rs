@@ -204,7 +204,7 @@ fn vectors() {
                     assert_eq!(m.run(&space, cx), Trap::Syscall);
                 }
                 assert_eq!(cx.gp[RBX], 0);
-                m.engine.sync_fp(cx);
+                m.engine.sync_regs(cx);
                 assert_eq!(cx.home, 0);
             }
         }
@@ -226,7 +226,7 @@ fn fresh() {
     let mut three = UserContext::new();
     three.gp[RIP] = TEXT + 0x1000;
     three.gp[RSP] = DATA + 0x1000;
-    m.engine.sync_fp(&mut cx);
+    m.engine.sync_regs(&mut cx);
     assert_eq!(m.run(&space, &mut three), Trap::Syscall);
     assert_eq!(three.gp[RBX], 0);
 }

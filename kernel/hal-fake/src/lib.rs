@@ -219,7 +219,7 @@ impl Engine for Machine {
             None => Trap::Lost,
         }
     }
-    fn sync_fp(&self, _cx: &mut UserContext) {}
+    fn sync_regs(&self, _cx: &mut UserContext) {}
     fn idle(&self, cpu: &CpuBlock, deadline_ns: Option<u64>) {
         let mut g = self.idle.0.lock().unwrap();
         while cpu.pending.load(Ordering::SeqCst) == 0 && deadline_ns.is_none_or(|d| self.now() < d)

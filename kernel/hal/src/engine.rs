@@ -212,10 +212,10 @@ pub trait Engine: Send + Sync {
             }
         }
     }
-    /// Makes the vector and floating-point state in `cx` complete (the engine
-    /// may have left it in the user process). Called before the state is read, copied or
+    /// Makes `cx` complete: the engine may have left the vector and floating-point state in the user process, and segment
+    /// bases in the CPU. Called before these are read, copied or
     /// changed, and when the task leaves the CPU for another one, but see [`Engine::keeps_fp`].
-    fn sync_fp(&self, cx: &mut UserContext);
+    fn sync_regs(&self, cx: &mut UserContext);
     /// Whether the state of a task off the CPU may stay where it was left as long as no
     /// other task runs in its space.
     fn keeps_fp(&self) -> bool {

@@ -219,7 +219,12 @@ pub fn sys_setns(cx: &Ctx, fd: Fd, _nstype: Hex) -> Result {
 pub fn sys_arch_prctl(cx: &Ctx, code: ArchCode, addr: Hex) -> Result {
     let arch = cx.kernel().platform.arch();
     let code = u64::from(code.0 as u32);
-    if let Some(v) = cx.with_regs(|r| arch.arch_prctl(r, code, addr.0))? {
+    let engine = cx.kernel().platform.engine();
+    let value = cx.with_regs(|r| {
+        engine.sync_regs(r);
+        arch.arch_prctl(r, code, addr.0)
+    });
+    if let Some(v) = value? {
         mm(cx).put(addr.0, &v)?;
     }
     Ok(())

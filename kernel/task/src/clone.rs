@@ -329,7 +329,7 @@ fn child_registers(
     let arch = platform.arch();
     let mut regs = UserContext::new();
     cx.with_regs(|r| {
-        platform.engine().sync_fp(r);
+        platform.engine().sync_regs(r);
         regs.gp = r.gp;
         regs.fp = r.fp.clone();
         regs.home = 0;

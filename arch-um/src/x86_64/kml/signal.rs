@@ -4,6 +4,7 @@
 use super::*;
 use crate::x86_64::patch::{self, REACH};
 use hal::USER_END;
+use hal::cpu::mode;
 
 /// The handler of all signals of a vCPU's threads. Signal context.
 pub(crate) extern "C" fn on_signal(
@@ -54,6 +55,8 @@ pub(crate) extern "C" fn on_signal(
             let to = &raw const lodger_kml_resume_unsaved;
             redirect_to(b, regs, to, cause::INTERRUPT);
             b.met.fetch_add(1, SeqCst);
+        } else if b.in_call.load(Relaxed) && b.cpu.mode.load(Relaxed) == mode::USER {
+            b.cpu.mode.store(mode::KERNEL, SeqCst);
         }
         return;
     }
@@ -70,7 +73,8 @@ pub(crate) extern "C" fn on_signal(
     let fetch = regs[libc::REG_ERR as usize] as u64 & 16 != 0
         && regs[libc::REG_CR2 as usize] as u64 == rip
         && signo == libc::SIGSEGV
-        && b.cpu.mode.load(SeqCst) == hal::cpu::mode::USER;
+        && b.cpu.mode.load(SeqCst) == mode::USER
+        && !b.in_call.load(Relaxed);
     let in_guest = fetch || rip < USER_END + REACH;
     // SAFETY: guest code that has been fetched.
     let leaves = || unsafe { in_guest && !fetch && patch::leaves(rip) };
@@ -162,7 +166,6 @@ fn take_over(b: &Block, regs: &[i64; 23], gp: &mut [u64; 40]) {
         gp[w] = regs[r as usize] as u64;
     }
     gp[EFLAGS] = regs[libc::REG_EFL as usize] as u64;
-    gp[FS_BASE] = fs_base();
     let gs = gs_base();
     if gs != b.this {
         gp[GS_BASE] = gs;

@@ -93,7 +93,7 @@ pub(super) fn commit(
     exit::leave_futexes(t);
     let arch = kernel.platform.arch();
     cx.with_regs(|r| {
-        kernel.platform.engine().sync_fp(r);
+        kernel.platform.engine().sync_regs(r);
         arch.start(r, start.ip, start.sp);
     });
     exit::release_mm(t);

@@ -464,7 +464,7 @@ pub(crate) fn schedule() {
             let engine = kernel.platform.engine();
             // Nobody else can begin to share the space while the task is off the CPU.
             if r.home != 0 && (!engine.keeps_fp() || prev.shares_mm()) {
-                engine.sync_fp(r);
+                engine.sync_regs(r);
             }
         });
     }

@@ -188,7 +188,7 @@ fn run_handler(t: &'static Task, info: &SigInfo, act: &SigAction) {
         altstack,
     };
     let pushed = t.with_regs(|r| {
-        engine.sync_fp(r);
+        engine.sync_regs(r);
         arch.push_signal(r, &mut MmMem(&mm), &delivery)
     });
     if pushed.is_err() {
