@@ -210,15 +210,37 @@ pub(crate) extern "C" fn first(b: &'static Block) -> ! {
 
 /// Waits until a vCPU is handed to this thread, and continues it.
 pub(crate) fn park(b: &'static Block) -> ! {
-    while b.go.swap(0, SeqCst) == 0 {
-        let _ = time::futex_wait_shared(&b.go, 0, None);
+    // Where a vCPU goes to and fro between processes, it is soon back: the threads' host CPU goes to the other one
+    // at once, and a wake-up is saved.
+    for _ in 0..YIELDS {
+        task::yield_now();
+        if b.go.load(SeqCst) == go::HANDED {
+            break;
+        }
     }
+    // Wake-up proof: who hands over either finds that this thread sleeps, or this thread finds that it has been handed something,
+    // which one of the two exchanges comes first.
+    while b.go.swap(go::SLEEPS, SeqCst) != go::HANDED {
+        let _ = time::futex_wait_shared(&b.go, go::SLEEPS, None);
+    }
+    b.go.store(go::AWAKE, SeqCst);
     kml::continue_handed(b)
 }
 
+/// What [`Block::go`] says.
+mod go {
+    pub(super) const AWAKE: u32 = 0;
+    pub(super) const HANDED: u32 = 1;
+    pub(super) const SLEEPS: u32 = 2;
+}
+
+/// How often a thread gives its host CPU to the one that it has handed the vCPU to, before it sleeps.
+const YIELDS: u32 = 1;
+
 extern "C" fn hand_over(from: &'static Block, to: &'static Block) -> ! {
-    to.go.store(1, SeqCst);
-    time::futex_wake_shared(&to.go);
+    if to.go.swap(go::HANDED, SeqCst) == go::SLEEPS {
+        time::futex_wake_shared(&to.go);
+    }
     park(from)
 }
 

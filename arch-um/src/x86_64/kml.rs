@@ -145,6 +145,7 @@ pub(crate) struct Block {
     /// Stack pointer of the kernel context that this thread is to continue.
     pub(crate) handed: AtomicU64,
     /// 1: continue it.
+    /// Whether there is one.
     pub(crate) go: AtomicU32,
     /// FS base that libc has given the thread's process.
     host_fs: AtomicU64,
