@@ -74,8 +74,8 @@ use task::{Ctx, Dispatch};
 
 /// For [`task::Kernel::set_dispatch`].
 pub const DISPATCH: Dispatch = Dispatch {
-    call: dispatch,
-    is_brief: table::is_brief,
+    calls: &table::BY_NUMBER,
+    other: dispatch,
 };
 
 /// Carries out the system call with these registers.
@@ -92,7 +92,6 @@ fn number(call: &SyscallArgs) -> u64 {
     call.nr & 0xffff_ffff
 }
 
-#[inline]
 fn run(cx: &Ctx, call: &SyscallArgs) -> Result<u64> {
     if mm::frame::pressure() && shortage::refuses(number(call)) {
         return Err(Errno::ENOMEM);

@@ -19,15 +19,13 @@ use abi::stat::{Stat, Statfs, Statx};
 use abi::time::{
     Itimerspec, Itimerval, Sigevent, Timespec, Timeval, Timex, Timezone, Tms, Utimbuf,
 };
-use abi::{Errno, Result, SigAction, SigInfo, SigSet, SigStack};
-use hal::arch::SyscallArgs;
-use task::Ctx;
+use abi::{Errno, SigAction, SigInfo, SigSet, SigStack};
 
 /// Numbers below this have a place in the table.
 pub const COUNT: usize = 463;
 
-/// Runs a call; the arguments as the registers hold them.
-pub type Handler = fn(&Ctx, &[u64; 6]) -> Result<u64>;
+pub use task::Handler;
+use task::{Brief, Call};
 
 /// How far a call is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -518,35 +516,53 @@ absent! {
 /// First number of the gap that no system call has, and the first behind it.
 pub const UNASSIGNED: core::ops::Range<u16> = 336..424;
 
-const fn handlers() -> [Option<Handler>; COUNT] {
+const fn calls() -> [Option<Call>; COUNT] {
     let mut t = [None; COUNT];
     let mut i = 0;
     while i < CALLS.len() {
-        t[CALLS[i].nr as usize] = Some(CALLS[i].call);
+        t[CALLS[i].nr as usize] = Some(Call {
+            handler: CALLS[i].call,
+            brief: Brief::Never,
+        });
         i += 1;
     }
     i = 0;
     while i < ABSENT.len() {
-        t[ABSENT[i].nr as usize] = Some(ABSENT[i].call);
+        t[ABSENT[i].nr as usize] = Some(Call {
+            handler: ABSENT[i].call,
+            brief: Brief::Never,
+        });
+        i += 1;
+    }
+    i = 0;
+    while i < BRIEF.len() {
+        if let Some(call) = &mut t[BRIEF[i] as usize] {
+            call.brief = Brief::Always;
+        }
+        i += 1;
+    }
+    i = 0;
+    while i < MOVING.len() {
+        if let Some(call) = &mut t[MOVING[i] as usize] {
+            call.brief = Brief::UpTo(BRIEF_BYTES);
+        }
         i += 1;
     }
     t
 }
 
-static HANDLERS: [Option<Handler>; COUNT] = handlers();
+/// All calls by number.
+pub static BY_NUMBER: [Option<Call>; COUNT] = calls();
 
 /// The handler of number `nr`.
 #[inline]
 pub fn handler(nr: u64) -> Option<Handler> {
-    HANDLERS.get(usize::try_from(nr).ok()?).copied().flatten()
+    let call = BY_NUMBER.get(usize::try_from(nr).ok()?)?.as_ref();
+    call.map(|c| c.handler)
 }
 
-/// Calls that look something up, or move few bytes: see [`is_brief`].
-const BRIEF: [u32; 22] = [
-    abi::raw::__NR_read,
-    abi::raw::__NR_write,
-    abi::raw::__NR_pread64,
-    abi::raw::__NR_pwrite64,
+/// Calls that look something up: so short that their time is not worth a look at the clock.
+const BRIEF: [u32; 18] = [
     abi::raw::__NR_fstat,
     abi::raw::__NR_lseek,
     abi::raw::__NR_dup,
@@ -567,37 +583,14 @@ const BRIEF: [u32; 22] = [
     abi::raw::__NR_gettimeofday,
 ];
 
-/// Bytes that a brief call moves at most.
+/// Calls that are as short if they move few bytes.
+const MOVING: [u32; 4] = [
+    abi::raw::__NR_read,
+    abi::raw::__NR_write,
+    abi::raw::__NR_pread64,
+    abi::raw::__NR_pwrite64,
+];
 const BRIEF_BYTES: u64 = 4096;
-
-const fn brief_words() -> [u64; COUNT.div_ceil(64)] {
-    let mut t = [0; COUNT.div_ceil(64)];
-    let mut i = 0;
-    while i < BRIEF.len() {
-        t[BRIEF[i] as usize / 64] |= 1 << (BRIEF[i] % 64);
-        i += 1;
-    }
-    t
-}
-
-static BRIEF_WORDS: [u64; COUNT.div_ceil(64)] = brief_words();
-
-/// Whether a call is so short that its time is not worth a look at the clock.
-#[inline]
-pub fn is_brief(call: &SyscallArgs) -> bool {
-    let nr = call.nr & 0xffff_ffff;
-    let Some(word) = BRIEF_WORDS.get(nr as usize / 64) else {
-        return false;
-    };
-    let moves_bytes = matches!(
-        nr as u32,
-        abi::raw::__NR_read
-            | abi::raw::__NR_write
-            | abi::raw::__NR_pread64
-            | abi::raw::__NR_pwrite64
-    );
-    word >> (nr % 64) & 1 != 0 && (!moves_bytes || call.args[2] <= BRIEF_BYTES)
-}
 
 /// All rows, those of absent calls last.
 pub fn rows() -> impl Iterator<Item = &'static Row> {

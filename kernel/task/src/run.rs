@@ -19,16 +19,45 @@ use hal::{After, Arch, Prot, Trap};
 use mm::Mm;
 use mm::aspace::FaultError;
 
+/// Carries out a system call; the arguments as the registers hold them. The result goes to the return register unless
+/// [`Ctx::keep_regs`] was called. The restart errors ([`abi::Errno::ERESTARTSYS`]
+/// and its kin) are handled by the caller.
+pub type Handler = fn(&Ctx, &[u64; 6]) -> Result<u64>;
+
+/// A system call.
+#[derive(Clone, Copy)]
+pub struct Call {
+    /// Carries it out.
+    pub handler: Handler,
+    /// Whether it usually takes about as long as two looks at the clock.
+    pub brief: Brief,
+}
+
+/// When a system call is brief.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Brief {
+    /// Perhaps never.
+    Never,
+    /// Always.
+    Always,
+    /// With a third argument of so much at most.
+    UpTo(u64),
+}
+
 /// The functions of the syscall layer.
 #[derive(Clone, Copy)]
 pub struct Dispatch {
-    /// Carries out a system call. The result goes to the return register unless
-    /// [`Ctx::keep_regs`] was called. The restart errors ([`abi::Errno::ERESTARTSYS`]
-    /// and its kin) are handled by the caller.
-    pub call: fn(&Ctx, &SyscallArgs) -> Result<u64>,
-    /// Whether a call usually takes about as long as two looks at the clock.
-    pub is_brief: fn(&SyscallArgs) -> bool,
+    /// System calls by number.
+    pub calls: &'static [Option<Call>],
+    /// Carries out any other number, and any call when that is traced or memory is short.
+    pub other: fn(&Ctx, &SyscallArgs) -> Result<u64>,
 }
+
+/// Before there is a syscall layer.
+static NO_CALLS: Dispatch = Dispatch {
+    calls: &[],
+    other: |_, _| Err(Errno::ENOSYS),
+};
 
 /// When the clock is looked at to charge a task's time to user and system mode.
 ///
@@ -42,8 +71,6 @@ struct Meter {
     engine: &'static dyn Engine,
     /// Engine ticks within which no new look is due.
     short: u64,
-    /// Engine ticks at the last look.
-    mark: u64,
     brief_calls: u32,
 }
 
@@ -56,18 +83,16 @@ impl Meter {
             task,
             engine,
             short: engine.short_ticks(),
-            mark: 0,
             brief_calls: 0,
         }
     }
     fn is_recent(&self) -> bool {
-        self.short != 0 && self.engine.ticks().wrapping_sub(self.mark) < self.short
+        let last = || sched::accounted(self.task.kernel);
+        self.short != 0 && self.engine.ticks().wrapping_sub(last()) < self.short
     }
     /// Charges the time since the last look. Gives the time.
     fn look(&mut self, user: bool) -> u64 {
-        let now = sched::user_transition(self.task, user);
-        self.mark = self.engine.ticks();
-        now
+        sched::user_transition(self.task, user)
     }
     /// Before guest code runs.
     fn enter_user(&mut self) {
@@ -217,12 +242,19 @@ fn user_loop(task: &'static Task) {
 fn syscall(cx: &Ctx, arch: &dyn Arch, meter: &mut Meter) -> Option<Interrupted> {
     let (task, kernel) = (cx.task(), cx.kernel());
     let args = task.with_regs(|r| arch.syscall(r));
-    let dispatch = kernel.dispatch.get();
-    meter.begin_call(dispatch.is_some_and(|d| (d.is_brief)(&args)));
+    let dispatch = kernel.dispatch.get().unwrap_or(&NO_CALLS);
+    // The number is an int: its upper half does not count.
+    let call = dispatch.calls.get(args.nr as u32 as usize);
+    let call = call.and_then(|c| c.as_ref());
+    meter.begin_call(call.is_some_and(|c| match c.brief {
+        Brief::Never => false,
+        Brief::Always => true,
+        Brief::UpTo(n) => args.args[2] <= n,
+    }));
     task.syscall_nr.store(args.nr, Ordering::Relaxed);
-    let result = match dispatch {
-        Some(d) => (d.call)(cx, &args),
-        None => Err(Errno::ENOSYS),
+    let result = match call {
+        Some(c) if !kernel.params.strace && !mm::frame::pressure() => (c.handler)(cx, &args.args),
+        _ => (dispatch.other)(cx, &args),
     };
     task.syscall_nr.store(u64::MAX, Ordering::Relaxed);
     if task.flags.load(Ordering::Relaxed) & flag::KEEP_REGS != 0 {

@@ -126,6 +126,10 @@ pub trait FileOps: Send + Sync {
     fn seekable(&self) -> bool {
         false
     }
+    /// Whether reads count as accesses (atime). On Linux those of /dev/zero and its like do not.
+    fn notes_reads(&self) -> bool {
+        true
+    }
     /// lseek(2) other than the generic SET/CUR/END by size (directories, SEEK_DATA/HOLE). `None` = use the generic one.
     fn seek(&self, _f: &File, _offset: i64, _whence: u32) -> Option<Result<u64>> {
         None

@@ -249,6 +249,7 @@ impl File {
         let m = p.mnt.flags();
         let dir = p.dentry.is_dir();
         if !(keeps_atime(self)
+            || !self.ops.notes_reads()
             || m.intersects(MountFlags::NOATIME | MountFlags::RDONLY)
             || dir && m.contains(MountFlags::NODIRATIME))
         {

@@ -132,6 +132,9 @@ impl FileOps for MemDevice {
     fn seekable(&self) -> bool {
         self.kind != Kind::Kmsg
     }
+    fn notes_reads(&self) -> bool {
+        false
+    }
     fn pollable(&self) -> bool {
         matches!(self.kind, Kind::Kmsg | Kind::Random)
     }

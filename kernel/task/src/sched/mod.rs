@@ -145,6 +145,8 @@ pub(crate) struct RunQueue {
     times: [AtomicU64; 4],
     /// Since when it idles; 0 = it does not.
     idle_since: AtomicU64,
+    /// Engine ticks when times were last brought up to date.
+    accounted: AtomicU64,
 }
 
 /// All run queues of a machine.
@@ -176,6 +178,7 @@ impl Scheduler {
                 nr: AtomicUsize::new(0),
                 times: Default::default(),
                 idle_since: AtomicU64::new(0),
+                accounted: AtomicU64::new(0),
             })
             .collect();
         Scheduler {
@@ -256,14 +259,15 @@ impl Rq {
         let running = match &self.current {
             Some(t) if !self.is_idle(t) => {
                 let s = &t.sched;
-                let d = now.saturating_sub(s.exec_start.swap(now, Ordering::Relaxed));
-                s.run_since_wake.fetch_add(d, Ordering::Relaxed);
+                let d = now.saturating_sub(s.exec_start.load(Ordering::Relaxed));
+                s.exec_start.store(now, Ordering::Relaxed);
+                add(&s.run_since_wake, d);
                 if s.rt_priority() > 0 {
                     realtime = d;
                     None
                 } else {
                     let v = d.saturating_mul(queue::NICE_0_WEIGHT) / s.weight();
-                    Some(s.vruntime.fetch_add(v, Ordering::Relaxed) + v)
+                    Some(add(&s.vruntime, v))
                 }
             }
             _ => None,
@@ -330,18 +334,32 @@ impl Rq {
 }
 
 /// Brings the task's times up to date at `now`.
+///
+/// Only the vCPU that the task runs on writes these words.
 fn account(rq: &RunQueue, t: &Task, now: u64) {
-    let d = now.saturating_sub(t.stamp.swap(now, Ordering::Relaxed));
+    let d = now.saturating_sub(t.stamp.load(Ordering::Relaxed));
+    t.stamp.store(now, Ordering::Relaxed);
     let i = if t.sched.in_user.load(Ordering::Relaxed) {
-        t.utime.fetch_add(d, Ordering::Relaxed);
+        add(&t.utime, d);
         usize::from(t.sched.nice.load(Ordering::Relaxed) > 0)
     } else {
-        t.stime.fetch_add(d, Ordering::Relaxed);
+        add(&t.stime, d);
         2
     };
     if let Some(c) = rq.times.get(i) {
-        c.fetch_add(d, Ordering::Relaxed);
+        add(c, d);
     }
+    let engine = t.kernel.platform.engine();
+    if engine.short_ticks() != 0 {
+        rq.accounted.store(engine.ticks(), Ordering::Relaxed);
+    }
+}
+
+/// Adds to a word that nobody else writes meanwhile. Gives the sum.
+fn add(word: &AtomicU64, n: u64) -> u64 {
+    let sum = word.load(Ordering::Relaxed) + n;
+    word.store(sum, Ordering::Relaxed);
+    sum
 }
 
 /// The current task goes to user mode (`true`) or comes back. Returns the time.
@@ -356,6 +374,12 @@ pub(crate) fn user_transition(t: &Task, user: bool) -> u64 {
 /// [`user_transition`] that its times are brought up to date later.
 pub(crate) fn note_mode(t: &Task, user: bool) {
     t.sched.in_user.store(user, Ordering::Relaxed);
+}
+
+/// Engine ticks when the times of what this vCPU runs were last brought up to date.
+pub(crate) fn accounted(kernel: &Kernel) -> u64 {
+    let rq = kernel.sched.rq(cpu::current_cpu().id);
+    rq.accounted.load(Ordering::Relaxed)
 }
 
 /// Whether the current task's time counts as that of user mode.
