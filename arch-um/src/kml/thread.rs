@@ -14,6 +14,9 @@ use host_sys::signal::{self, Action, SA_RESTORER, bit};
 use host_sys::task::{self, CpuSet};
 use host_sys::{arena, fd, time};
 
+/// Guest code may have changed what of the vector state is in use.
+const LIVE: u64 = u64::MAX;
+
 /// Of threads that run no guest code.
 static NO_ROOM: Room = Room::new();
 
@@ -32,6 +35,8 @@ pub(crate) struct Thread {
     /// 1: waits in [`park`]; 2: the host has refused what it needs.
     ready: AtomicU32,
     owner: AtomicU64,
+    /// See [`Thread::leave_vectors`].
+    left: AtomicU64,
     runs: AtomicU32,
     /// Kernel code has faulted on it.
     crashed: AtomicBool,
@@ -50,6 +55,7 @@ impl Thread {
             block: AtomicPtr::new(core::ptr::null_mut()),
             ready: AtomicU32::new(0),
             owner: AtomicU64::new(0),
+            left: AtomicU64::new(LIVE),
             runs: AtomicU32::new(0),
             crashed: AtomicBool::new(false),
         }
@@ -82,6 +88,18 @@ impl Thread {
     /// There is another owner. On this thread only.
     pub(crate) fn count_owner(&self) {
         self.owner.store(self.owner() + 1, Relaxed);
+    }
+
+    /// Notes that the vector state has been copied, while these components were in use. On this thread only.
+    pub(crate) fn leave_vectors(&self, in_use: u64) {
+        self.left.store(in_use, Relaxed);
+    }
+
+    /// Which components are in use, if guest code has not run since the last copy was made; it will now. On this thread only.
+    pub(crate) fn left_vectors(&self) -> Option<u64> {
+        let left = self.left.load(Relaxed);
+        self.left.store(LIVE, Relaxed);
+        (left != LIVE).then_some(left)
     }
 
     /// How often guest code was run, for other threads.

@@ -66,6 +66,7 @@ impl KmlEngine {
         let mut dirty = fpu::in_use(&cx.fp);
         cx.fp.resize(host.size, 0);
         let used = self.components.in_use();
+        t.leave_vectors(used);
         if self.components.is_quick(used) {
             let mxcsr = vectors::mxcsr();
             host.make_plain(&mut cx.fp, b.xmm(), mxcsr, used);
@@ -113,7 +114,9 @@ impl KmlEngine {
             host.clean(spare);
             spare
         };
-        let live = self.components.in_use();
+        // Kernel code changes none but xmm registers.
+        let live = t.left_vectors();
+        let live = live.unwrap_or_else(|| self.components.in_use());
         let quick = fpu::without_x87(area).filter(|u| self.components.is_quick(u | live));
         // SAFETY: on the block's thread; the state was cleaned of what the CPU refuses, and is whole. The CPU has what
         // is in use.
@@ -129,7 +132,10 @@ impl KmlEngine {
                 }
             }
         }
-        kml::set_fs_base(clean_base(cx.gp[FS_BASE]));
+        let fs = clean_base(cx.gp[FS_BASE]);
+        if kml::fs_base() != fs {
+            kml::set_fs_base(fs);
+        }
         t.count_owner();
         cx.home = home(t);
     }
