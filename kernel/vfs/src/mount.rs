@@ -259,13 +259,18 @@ impl MountNs {
     }
     /// Follows mounts on a place to the root of the topmost one.
     pub(crate) fn top(&self, mut p: Path) -> Path {
-        while p.dentry.is_mounted() {
-            match self.mounted_on(&p.mnt, &p.dentry) {
-                Some(m) => p = m.root(),
-                None => break,
-            }
-        }
+        self.follow(&mut p);
         p
+    }
+    /// As [`MountNs::top`], in place.
+    pub(crate) fn follow(&self, p: &mut Path) {
+        while p.dentry.is_mounted() {
+            let Some(m) = self.mounted_on(&p.mnt, &p.dentry) else {
+                break;
+            };
+            p.dentry = m.root_dentry().clone();
+            p.mnt = m;
+        }
     }
     /// Puts `mnt` on `at`. The caller holds `change`.
     fn attach(&self, mnt: &Arc<Mount>, at: &Path) -> Result {

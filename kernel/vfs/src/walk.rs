@@ -66,15 +66,10 @@ impl<'a> Walker<'a> {
         if absolute && flags.contains(WalkFlags::BENEATH) {
             return Err(Errno::EXDEV);
         }
-        let root = if scoped {
-            Some(base())
-        } else if absolute {
-            Some(w.fs.root())
-        } else {
-            None
-        };
+        let root = scoped.then(base);
         let cur = match &root {
             Some(r) => r.clone(),
+            None if absolute => w.fs.root(),
             None => base(),
         };
         let seq = cur.mnt.shared().rename_seq.load(Ordering::Acquire);
@@ -224,7 +219,7 @@ impl<'a> Walker<'a> {
         self.cur.dentry = child;
         if self.cur.dentry.is_mounted() {
             let before = self.cur.mnt.id();
-            self.cur = self.w.ns.top(self.cur.clone());
+            self.w.ns.follow(&mut self.cur);
             if self.cur.mnt.id() != before && self.flags.contains(WalkFlags::NO_XDEV) {
                 return Err(Errno::EXDEV);
             }
@@ -256,7 +251,7 @@ impl<'a> Walker<'a> {
             self.cur = place;
         }
         if self.cur.dentry.is_mounted() {
-            self.cur = self.w.ns.top(self.cur.clone());
+            self.w.ns.follow(&mut self.cur);
         }
         // A rename may have moved the place out of the scope: openat2(2) EAGAIN.
         if self
