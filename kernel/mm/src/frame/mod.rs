@@ -437,7 +437,8 @@ pub(crate) fn alloc_user(n: usize, kind: Kind, contents: Contents, spare: bool) 
     // For what is used soon, memory that the host holds for us already is
     // cheaper; small runs are. Long ones may never be touched: memory that
     // needs no zeroing is.
-    let want_dirty = contents != Contents::Zero || n <= 4;
+    const SMALL: usize = 16;
+    let want_dirty = contents != Contents::Zero || n <= SMALL;
     let p = take(n, leave, want_dirty)?;
     if contents != Contents::Undefined {
         desc::zero(p, n);
