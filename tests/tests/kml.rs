@@ -113,6 +113,29 @@ fn destroy_all(n: usize) -> Result<(), Failed> {
     })
 }
 
+/// A program with a GS base of its own, and one that single-steps itself: one line each in the log.
+fn falls_back() -> Result<(), Failed> {
+    let gs = "my $a = \"x\" x 4096; syscall 158, 0x1001, $a; syscall 39 for 1..9; print 'ran'";
+    let out = Run::lodger(&["--log-level", "info", "--", "perl", "-e", gs]).run();
+    let lines = |o: &Outcome, part: &str| o.err().lines().filter(|l| l.contains(part)).count();
+    let told = lines(&out, "system calls trap from now on: a GS base of its own");
+    if out.code() != 0 || out.out() != "ran" || told != 1 {
+        return Err(text(&out).into());
+    }
+    let out = Run::lodger(&["--log-level", "info", "--"])
+        .arg(guest(Link::Static))
+        .args(["calls::single_steps"])
+        .run();
+    let told = lines(
+        &out,
+        "system calls trap from now on: it single-steps itself",
+    );
+    match (out.code(), told) {
+        (0, 1..) => Ok(()),
+        _ => Err(text(&out).into()),
+    }
+}
+
 fn text(o: &Outcome) -> String {
     let (code, left) = (o.code(), o.left);
     format!("status {code}, {left} left\n{}{}", o.out(), o.err_tail())
@@ -155,6 +178,7 @@ fn main() {
     for (name, r) in races {
         suite.add_under(Engine::Kml, name, move || r.in_machine());
     }
+    suite.add_under(Engine::Kml, "falls_back", falls_back);
     // In the short form each kind once.
     let forms = if lodger_tests::long() { 4 } else { 1 };
     for n in 0..forms {

@@ -23,10 +23,23 @@ pub(crate) struct Exchanged {
     pub(crate) live: bool,
 }
 
+/// Why a process keeps its sites.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub(crate) enum Off {
+    /// Somebody wants it so.
+    Asked = 1,
+    GsBase,
+    SingleSteps,
+    NoRoom,
+}
+
 /// How often a process's pages have trapped, and what came of it.
 pub(crate) struct Heat {
     /// This process keeps its sites.
     off: AtomicBool,
+    /// An [`Off`] that has not been told yet, or 0.
+    news: AtomicU8,
     traps: [AtomicU8; 256],
     /// Counts when exchanged pages go, or get other trampolines.
     pub(crate) moves: AtomicU32,
@@ -44,6 +57,7 @@ impl Heat {
     pub(crate) fn new() -> Heat {
         Heat {
             off: AtomicBool::new(false),
+            news: AtomicU8::new(0),
             traps: [const { AtomicU8::new(0) }; 256],
             moves: AtomicU32::new(0),
             ways_back: [const { AtomicU64::new(0) }; 64],
@@ -93,6 +107,7 @@ impl Heat {
     /// For a process that is empty now.
     pub(crate) fn reset(&self) {
         self.off.store(false, Relaxed);
+        self.news.store(0, Relaxed);
         self.evict.store(false, SeqCst);
         self.forget(0, u64::MAX);
         self.clear();
@@ -112,8 +127,27 @@ impl Heat {
         self.off.load(Relaxed)
     }
     /// No page of this process is exchanged from now on. Returns whether that is news.
-    pub(crate) fn turn_off(&self) -> bool {
-        !self.off.swap(true, Relaxed)
+    pub(crate) fn turn_off(&self, why: Off) -> bool {
+        let news = !self.off.swap(true, Relaxed);
+        if news {
+            self.news.store(why as u8, Relaxed);
+        }
+        news
+    }
+    /// Why, once.
+    pub(crate) fn notice(&self) -> Option<&'static str> {
+        let news = self.news.load(Relaxed);
+        if news == 0 {
+            return None;
+        }
+        self.news.store(0, Relaxed);
+        const TEXTS: [&str; 3] = [
+            "system calls trap from now on: a GS base of its own",
+            "system calls trap from now on: it single-steps itself",
+            "system calls trap from now on: the host has no room for more mappings",
+        ];
+        let first = Off::GsBase as usize;
+        TEXTS.get((news as usize).checked_sub(first)?).copied()
     }
     /// Whether any page is or was exchanged.
     pub(crate) fn has_exchanged(&self) -> bool {

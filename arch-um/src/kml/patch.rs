@@ -13,6 +13,7 @@
 //! cannot write, so no change of rights can either.
 
 use super::KmlEngine;
+use super::heat::Off;
 use super::process::Process;
 use super::space::Space;
 use super::thread::Thread;
@@ -346,9 +347,9 @@ impl KmlEngine {
     }
 
     /// In this process, from now on, all calls trap.
-    pub(crate) fn restore_sites(&self, space: &Space) {
+    pub(crate) fn restore_sites(&self, space: &Space, why: Off) {
         let p = space.process;
-        if p.heat.turn_off() && p.heat.has_exchanged() {
+        if p.heat.turn_off(why) && p.heat.has_exchanged() {
             p.drop_all(&mut p.map.lock());
         }
     }
@@ -390,7 +391,7 @@ impl KmlEngine {
                 // Other trampolines come to where threads may be in the old ones.
                 p.heat.forget(addr, addr + PAGE);
                 if self.map_pristine(addr, pfn).is_err() {
-                    p.heat.turn_off();
+                    p.heat.turn_off(Off::NoRoom);
                     return p.drop_all(map);
                 }
                 self.settle(p);
@@ -407,7 +408,7 @@ impl KmlEngine {
         }
         if done.is_err() {
             // The host has removed what was there, and has no room for more.
-            p.heat.turn_off();
+            p.heat.turn_off(Off::NoRoom);
             return p.drop_all(map);
         }
         for (rip, slot) in info.sites().iter().filter_map(Site::way_back) {
@@ -431,7 +432,7 @@ impl KmlEngine {
     /// list's, a short one that the caller does not hold, or in a system call. Kicks are never blocked: the
     /// first one that finds the thread in guest code or on the last part of the way there is counted in `met`, or
     /// takes it out of a trampoline, and the mode changes; so it does when one finds a system call
-    /// ([`Block::set_in_call`]). A thread that comes and goes between
+    /// ([`set_in_call`](crate::x86_64::kml::Block::set_in_call)). A thread that comes and goes between
     /// two looks has another number of runs. In mode KERNEL a thread may well wait for the caller's lock.
     fn settle(&self, p: &Process) {
         for v in self.vcpus {

@@ -3,6 +3,7 @@
 
 use super::KmlEngine;
 use super::guard;
+use super::heat::Off;
 use super::space::Space;
 use super::vectors::home;
 use crate::x86_64::clock;
@@ -128,9 +129,11 @@ impl KmlEngine {
         if t.count_run() % LOOK_AFTER == 0 {
             self.look_after_clock();
         }
-        if cx.gp[GS_BASE] != 0 || cx.gp[EFLAGS] & FLAG_TF != 0 {
-            // Rewritten sites need the GS base for themselves, and are fewer instructions than what they replace.
-            self.restore_sites(space);
+        // Rewritten sites need the GS base for themselves, and are fewer instructions than what they replace.
+        if cx.gp[GS_BASE] != 0 {
+            self.restore_sites(space, Off::GsBase);
+        } else if cx.gp[EFLAGS] & FLAG_TF != 0 {
+            self.restore_sites(space, Off::SingleSteps);
         }
         let mut run = Run {
             stay: kml::Stay::new(b, regs.get(), carry_out),

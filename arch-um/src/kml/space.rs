@@ -1,6 +1,7 @@
 //! [`hal::UserSpace`] of the engine `kml`: one guest address space and its user process.
 
 use super::KmlEngine;
+use super::heat::Off;
 use super::process::Process;
 use crate::lock::HostLock;
 use crate::queue::{Queue, When};
@@ -223,12 +224,16 @@ impl UserSpace for Space {
         let heat = &self.process.heat;
         // Who exchanges a page has the map locked, and looks at the switch then: from the second line on
         // either that is seen here, or the switch there.
-        let news = heat.turn_off();
+        let news = heat.turn_off(Off::Asked);
         drop(self.process.map.lock());
         if news && heat.has_exchanged() {
             heat.evict.store(true, SeqCst);
             self.apply();
         }
+    }
+
+    fn notice(&self) -> Option<&'static str> {
+        self.process.heat.notice()
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -160,6 +160,10 @@ pub trait UserSpace: Send + Sync {
     /// From now on guest code here stays as it is mapped: the engine rewrites nothing of it, and takes back
     /// what it has. As [`UserSpace::flush`].
     fn keep_code(&self) {}
+    /// What the engine cannot do any more for this space, and why: for the machine's log, told once.
+    fn notice(&self) -> Option<&'static str> {
+        None
+    }
     /// For the engine itself.
     fn as_any(&self) -> &dyn core::any::Any;
 }

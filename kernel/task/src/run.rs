@@ -10,11 +10,13 @@ use crate::task::flag;
 use crate::{Ctx, Kernel, Task, current, exit, oom, sched, signal};
 use abi::signal::{SIGBUS, SIGKILL, SIGSEGV};
 use abi::{Errno, Result, SigInfo};
+use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use hal::arch::SyscallArgs;
 use hal::cpu::{self, IRQ_ASYNC, IRQ_DEVICE, IRQ_RESCHED, IRQ_TIMER};
 use hal::engine::Engine;
+use hal::platform::LogLevel;
 use hal::{After, Arch, Prot, Trap};
 use mm::Mm;
 use mm::aspace::FaultError;
@@ -216,6 +218,11 @@ fn user_loop(task: &'static Task) {
         });
         if trap != Trap::Syscall {
             meter.leave_user();
+        }
+        if let Some(what) = mm.space().notice() {
+            let comm = task.comm();
+            let text = format!("{}[{}]: {what}", comm.escape_ascii(), task.tid());
+            task.kernel.log(LogLevel::Info, text);
         }
         match trap {
             Trap::Syscall => {}
