@@ -252,8 +252,9 @@ mod go {
     pub(super) const SLEEPS: u32 = 2;
 }
 
-/// How often a thread gives its host CPU to the one that it has handed the vCPU to, before it sleeps.
-const YIELDS: u32 = 1;
+/// How often a thread gives its host CPU to the one that it has handed the vCPU to, before it sleeps. The host may
+/// come back to it too early once.
+const YIELDS: u32 = 3;
 
 extern "C" fn hand_over(from: &'static Block, to: &'static Block) -> ! {
     if to.go.swap(go::HANDED, SeqCst) == go::SLEEPS {

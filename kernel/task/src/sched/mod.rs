@@ -13,6 +13,7 @@
 //! (then [`schedule`] sees the state `RUNNING` and does not take it off), or it
 //! is off and off its stack, and the winner puts it on a queue.
 //!
+//! - [`times`]: user and system time.
 //! - [`throttle`]: what the real-time classes leave to the others.
 //! - [`queue`]: the classes' queues. [`balance`]: which vCPU. [`idle`]: when there is nothing to run. [`stack`]: kernel stacks. [`load`]: load averages.
 
@@ -23,6 +24,7 @@ mod params;
 mod queue;
 pub(crate) mod stack;
 mod throttle;
+mod times;
 
 pub(crate) use idle::idle_loop;
 pub(crate) use load::LoadAvg;
@@ -45,6 +47,8 @@ use hal::cpu::{self, CpuBlock, IRQ_NOTIFY, IRQ_RESCHED};
 use queue::{FairQueue, RtQueue};
 use sync::{Once, SpinLock};
 use throttle::RtBudget;
+use times::{account, add};
+pub(crate) use times::{accounted, is_in_user, note_mode, user_transition};
 
 /// Time a fair task runs before an equal gets its turn.
 pub(crate) const SLICE_NS: u64 = 4_000_000;
@@ -331,60 +335,6 @@ impl Rq {
         );
         v.saturating_add(WAKEUP_GRANULARITY_NS) < c
     }
-}
-
-/// Brings the task's times up to date at `now`.
-///
-/// Only the vCPU that the task runs on writes these words.
-fn account(rq: &RunQueue, t: &Task, now: u64) {
-    let d = now.saturating_sub(t.stamp.load(Ordering::Relaxed));
-    t.stamp.store(now, Ordering::Relaxed);
-    let i = if t.sched.in_user.load(Ordering::Relaxed) {
-        add(&t.utime, d);
-        usize::from(t.sched.nice.load(Ordering::Relaxed) > 0)
-    } else {
-        add(&t.stime, d);
-        2
-    };
-    if let Some(c) = rq.times.get(i) {
-        add(c, d);
-    }
-    let engine = t.kernel.platform.engine();
-    if engine.short_ticks() != 0 {
-        rq.accounted.store(engine.ticks(), Ordering::Relaxed);
-    }
-}
-
-/// Adds to a word that nobody else writes meanwhile. Gives the sum.
-fn add(word: &AtomicU64, n: u64) -> u64 {
-    let sum = word.load(Ordering::Relaxed) + n;
-    word.store(sum, Ordering::Relaxed);
-    sum
-}
-
-/// The current task goes to user mode (`true`) or comes back. Returns the time.
-pub(crate) fn user_transition(t: &Task, user: bool) -> u64 {
-    let now = t.kernel.now();
-    account(t.kernel.sched.rq(cpu::current_cpu().id), t, now);
-    t.sched.in_user.store(user, Ordering::Relaxed);
-    now
-}
-
-/// The current task goes to user mode or comes back, so shortly after the last
-/// [`user_transition`] that its times are brought up to date later.
-pub(crate) fn note_mode(t: &Task, user: bool) {
-    t.sched.in_user.store(user, Ordering::Relaxed);
-}
-
-/// Engine ticks when the times of what this vCPU runs were last brought up to date.
-pub(crate) fn accounted(kernel: &Kernel) -> u64 {
-    let rq = kernel.sched.rq(cpu::current_cpu().id);
-    rq.accounted.load(Ordering::Relaxed)
-}
-
-/// Whether the current task's time counts as that of user mode.
-pub(crate) fn is_in_user(t: &Task) -> bool {
-    t.sched.in_user.load(Ordering::Relaxed)
 }
 
 /// Whether no other task waits for this vCPU, so that no tick is needed.
