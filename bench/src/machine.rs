@@ -1,5 +1,6 @@
 //! Running the measured programs, and looking at a machine from outside.
 
+use crate::peers::runsc_do;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -60,9 +61,8 @@ impl Programs {
 
     /// The same with gVisor's command, if it is installed and works.
     pub fn start_of_runsc(&self) -> Option<f64> {
-        let mut c = Command::new("runsc");
-        c.args(["--network=none", "do", "/bin/true"])
-            .stderr(Stdio::null());
+        let mut c = runsc_do();
+        c.arg("/bin/true");
         whole(c, Cpus::All)
     }
 

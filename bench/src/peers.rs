@@ -57,14 +57,14 @@ impl Peer {
 
     /// The measured program in it, on one CPU.
     pub fn run(self, measured: &Path, what: &[String]) -> Vec<(String, f64)> {
-        let mut c = Command::new(self.program());
-        c.stderr(Stdio::null());
         match self {
             Peer::Gvisor => {
-                c.args(["--network=none", "do"]).arg(measured);
-                batches(c.arg("bench-measured").args(what), Cpus::One)
+                let mut c = runsc_do();
+                batches(c.arg(measured).arg("bench-measured").args(what), Cpus::One)
             }
             Peer::Uml => {
+                let mut c = Command::new(self.program());
+                c.stderr(Stdio::null());
                 let Some(init) = Init::write(measured, what) else {
                     return vec![];
                 };
@@ -75,6 +75,17 @@ impl Peer {
             }
         }
     }
+}
+
+/// gVisor's command that runs another one, for root as for others.
+pub fn runsc_do() -> Command {
+    let mut c = Command::new("runsc");
+    // SAFETY: no arguments, cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        c.arg("--rootless");
+    }
+    c.args(["--network=none", "do"]).stderr(Stdio::null());
+    c
 }
 
 /// The first program of User-Mode Linux: a script, removed when dropped.
