@@ -516,25 +516,24 @@ absent! {
 /// First number of the gap that no system call has, and the first behind it.
 pub const UNASSIGNED: core::ops::Range<u16> = 336..424;
 
-const fn calls() -> [Option<Call>; COUNT] {
-    let mut t = [None; COUNT];
+type ByNumber = [Option<Call>; COUNT];
+
+/// `t` with the calls of `rows`, none of them brief.
+const fn enter(mut t: ByNumber, rows: &[Row]) -> ByNumber {
     let mut i = 0;
-    while i < CALLS.len() {
-        t[CALLS[i].nr as usize] = Some(Call {
-            handler: CALLS[i].call,
+    while i < rows.len() {
+        t[rows[i].nr as usize] = Some(Call {
+            handler: rows[i].call,
             brief: Brief::Never,
         });
         i += 1;
     }
-    i = 0;
-    while i < ABSENT.len() {
-        t[ABSENT[i].nr as usize] = Some(Call {
-            handler: ABSENT[i].call,
-            brief: Brief::Never,
-        });
-        i += 1;
-    }
-    i = 0;
+    t
+}
+
+const fn calls() -> ByNumber {
+    let mut t = enter(enter([None; COUNT], CALLS), ABSENT);
+    let mut i = 0;
     while i < BRIEF.len() {
         if let Some(call) = &mut t[BRIEF[i] as usize] {
             call.brief = Brief::Always;
@@ -552,7 +551,7 @@ const fn calls() -> [Option<Call>; COUNT] {
 }
 
 /// All calls by number.
-pub static BY_NUMBER: [Option<Call>; COUNT] = calls();
+pub static BY_NUMBER: ByNumber = calls();
 
 /// The handler of number `nr`.
 #[inline]
