@@ -6,8 +6,8 @@ use super::{PeerCred, Phase, RCV, SEND, UnixSocket, new_socket};
 use crate::options::SO_PASSCRED;
 use crate::socket::{SockCx, SockKind};
 use abi::{Errno, Result};
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use vfs::file::Caller;
 
@@ -15,11 +15,11 @@ use vfs::file::Caller;
 const MAX_BACKLOG: usize = 4096;
 
 /// Empties the receive queue; the caller drops the messages with no lock held.
-pub(super) fn drain(s: &UnixSocket) -> Vec<Message> {
+pub(super) fn drain(s: &UnixSocket) -> VecDeque<Message> {
     let mut rx = s.rx.lock();
     s.rx_bytes.store(0, Ordering::Release);
     s.rx_count.store(0, Ordering::Release);
-    core::mem::take(&mut rx.messages).into()
+    core::mem::take(&mut rx.messages)
 }
 
 impl UnixSocket {

@@ -3,17 +3,19 @@
 //! A message holds references to open files. A socket that is referred to only
 //! by messages in queues that nobody can read is lost, and so is what its own
 //! queue holds. [`UnixNs::collect`] finds such sockets: those whose
-//! every reference is in flight, less those reachable from others.
+//! every reference is in flight, less those reachable from others. It runs when
+//! memory is short, among other times, and so takes none.
 
 use super::connect::drain;
-use super::queue::Message;
 use super::{UnixNs, UnixSocket};
 use crate::NetNs;
 use crate::file::SocketFile;
 use abi::{Errno, Result};
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::ops::Bound::{Excluded, Unbounded};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use sync::{Mutex, SpinLock, level};
 use vfs::File;
@@ -21,17 +23,42 @@ use vfs::File;
 /// Most descriptors on their way in a machine.
 const MAX_IN_FLIGHT: usize = 1 << 16;
 
+/// Address of a file.
+type Key = usize;
+
 struct Entry {
     file: Weak<File>,
     socket: Weak<UnixSocket>,
     /// References from messages.
     count: usize,
+    mark: Mark,
+    /// Of `count`, those that are not in the queue of a candidate.
+    outside: usize,
+    /// The next socket whose queue is to be followed.
+    next: Option<Key>,
 }
 
-/// Unix sockets on their way, by address of their file.
+/// What [`UnixNs::collect`] knows of a socket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    /// It is referred to by more than messages, or was when last looked at.
+    InUse,
+    /// Only messages refer to it.
+    Candidate,
+    /// One of these messages can be read, perhaps after others.
+    Reachable,
+    /// None of them can.
+    Lost,
+}
+
+type Sockets = BTreeMap<Key, Entry>;
+
+/// Unix sockets on their way.
 #[derive(Default)]
 pub(super) struct InFlight {
-    sockets: Mutex<BTreeMap<usize, Entry>>,
+    sockets: Mutex<Sockets>,
+    /// Descriptors seen by MSG_PEEK, so far.
+    peeks: AtomicUsize,
     /// Mirror of the number of sockets, and the number of all files on their way.
     socket_count: AtomicUsize,
     total: AtomicUsize,
@@ -42,8 +69,15 @@ pub(super) struct InFlight {
 /// in its queue, which must not recurse.
 #[derive(Default)]
 pub(super) struct Graveyard {
-    files: SpinLock<Vec<Arc<File>>, { level::IPC }>,
+    parcels: SpinLock<Option<Box<Parcel>>, { level::IPC }>,
     busy: AtomicBool,
+}
+
+/// Files that are dropped together.
+#[derive(Default)]
+struct Parcel {
+    files: Vec<Arc<File>>,
+    next: Option<Box<Parcel>>,
 }
 
 fn unix_of(file: &File) -> Option<&UnixSocket> {
@@ -51,9 +85,14 @@ fn unix_of(file: &File) -> Option<&UnixSocket> {
     s.socket.as_any().downcast_ref()
 }
 
+fn key_of(file: &Arc<File>) -> Key {
+    Arc::as_ptr(file) as Key
+}
+
 /// The descriptors of one message.
 pub(super) struct Rights {
-    files: Vec<Arc<File>>,
+    /// Taken when they land.
+    parcel: Option<Box<Parcel>>,
     ns: Arc<NetNs>,
 }
 
@@ -69,31 +108,32 @@ impl Rights {
         for f in &files {
             let Some(s) = unix_of(f) else { continue };
             let mut sockets = fly.sockets.lock();
-            let e = sockets
-                .entry(Arc::as_ptr(f) as usize)
-                .or_insert_with(|| Entry {
-                    file: Arc::downgrade(f),
-                    socket: s.this.clone(),
-                    count: 0,
-                });
+            let e = sockets.entry(key_of(f)).or_insert_with(|| Entry {
+                file: Arc::downgrade(f),
+                socket: s.this.clone(),
+                count: 0,
+                mark: Mark::InUse,
+                outside: 0,
+                next: None,
+            });
             e.count += 1;
             fly.socket_count.store(sockets.len(), Ordering::Relaxed);
         }
         Ok(Rights {
-            files,
+            parcel: Some(Box::new(Parcel { files, next: None })),
             ns: ns.clone(),
         })
     }
-    fn land(&mut self) -> Vec<Arc<File>> {
-        let files = core::mem::take(&mut self.files);
+    fn land(&mut self) -> Option<Box<Parcel>> {
+        let parcel = self.parcel.take()?;
         let fly = &self.ns.unix.inflight;
-        fly.total.fetch_sub(files.len(), Ordering::Relaxed);
-        for f in &files {
+        fly.total.fetch_sub(parcel.files.len(), Ordering::Relaxed);
+        for f in &parcel.files {
             if unix_of(f).is_none() {
                 continue;
             }
             let mut sockets = fly.sockets.lock();
-            let key = Arc::as_ptr(f) as usize;
+            let key = key_of(f);
             if let Some(e) = sockets.get_mut(&key) {
                 e.count -= 1;
                 if e.count == 0 {
@@ -102,61 +142,56 @@ impl Rights {
             }
             fly.socket_count.store(sockets.len(), Ordering::Relaxed);
         }
-        files
+        Some(parcel)
     }
     /// They have arrived.
     pub(super) fn take(mut self) -> Vec<Arc<File>> {
-        self.land()
+        self.land().map(|p| p.files).unwrap_or_default()
+    }
+    fn files(&self) -> &[Arc<File>] {
+        self.parcel.as_ref().map_or(&[], |p| &p.files)
     }
     /// References to them, for MSG_PEEK.
     pub(super) fn peek(&self) -> Vec<Arc<File>> {
-        self.files.clone()
-    }
-    fn sockets(&self) -> impl Iterator<Item = usize> {
-        self.files
-            .iter()
-            .filter(|f| unix_of(f).is_some())
-            .map(|f| Arc::as_ptr(f) as usize)
+        let files = self.files().to_vec();
+        // From here on a collector that has not seen the references gives up.
+        self.ns.unix.inflight.peeks.fetch_add(1, Ordering::AcqRel);
+        files
     }
 }
 
 impl Drop for Rights {
     fn drop(&mut self) {
-        let files = self.land();
-        self.ns.unix.bury(files);
+        if let Some(parcel) = self.land() {
+            self.ns.unix.bury_parcel(parcel);
+        }
     }
-}
-
-struct Candidate {
-    socket: Arc<UnixSocket>,
-    /// References that no candidate's queue accounts for.
-    outside: usize,
-    /// Candidates in its queue.
-    holds: Vec<usize>,
-    reachable: bool,
 }
 
 impl UnixNs {
     /// Drops files, without recursion however they hang together.
     pub fn bury(&self, files: Vec<Arc<File>>) {
-        if files.is_empty() {
-            return;
+        if !files.is_empty() {
+            self.bury_parcel(Box::new(Parcel { files, next: None }));
         }
+    }
+
+    fn bury_parcel(&self, mut parcel: Box<Parcel>) {
         let g = &self.graveyard;
-        g.files.lock().extend(files);
+        {
+            let mut all = g.parcels.lock();
+            parcel.next = all.take();
+            *all = Some(parcel);
+        }
         // Proof that nothing stays: whoever finds `busy` set has pushed before;
         // the busy one looks again after it has cleared the flag.
         while !g.busy.swap(true, Ordering::AcqRel) {
-            loop {
-                let batch = core::mem::take(&mut *g.files.lock());
-                if batch.is_empty() {
-                    break;
-                }
-                drop(batch);
+            while let Some(mut p) = g.take() {
+                p.files.clear();
             }
             g.busy.store(false, Ordering::Release);
             core::sync::atomic::fence(Ordering::SeqCst);
-            if g.files.lock().is_empty() {
+            if g.parcels.lock().is_none() {
                 return;
             }
         }
@@ -180,74 +215,107 @@ impl UnixNs {
 
     /// Frees sockets that only reach each other.
     pub fn collect(&self) {
-        let lost: Vec<Message>;
-        let mut all: BTreeMap<usize, Candidate> = BTreeMap::new();
+        let fly = &self.inflight;
         {
-            // While the registry is locked nothing is sent or arrives, so a
-            // candidate cannot be taken from one queue and put into another.
-            let sockets = self.inflight.sockets.lock();
-            for (key, e) in sockets.iter() {
-                if e.file.strong_count() == e.count
-                    && let Some(socket) = e.socket.upgrade()
-                {
-                    let c = Candidate {
-                        socket,
-                        outside: e.count,
-                        holds: Vec::new(),
-                        reachable: false,
-                    };
-                    all.insert(*key, c);
-                }
+            let mut sockets = fly.sockets.lock();
+            let peeks = fly.peeks.load(Ordering::Acquire);
+            mark(&mut sockets);
+            // Nothing that is in a candidate's queue can have been taken out meanwhile: whoever takes
+            // something needs the candidate's file, and gets it from a message, for which
+            // the registry's lock is needed, or by a peek.
+            let certain = fly.peeks.load(Ordering::Acquire) == peeks;
+            for e in sockets.values_mut().filter(|e| e.mark == Mark::Candidate) {
+                e.mark = if certain { Mark::Lost } else { Mark::InUse };
             }
-            let keys: Vec<usize> = all.keys().copied().collect();
-            for key in &keys {
-                let mut holds = Vec::new();
-                if let Some(c) = all.get(key) {
-                    each_queue(&c.socket, &mut |s| {
-                        for m in &s.rx.lock().messages {
-                            holds.extend(m.rights.iter().flat_map(|r| r.sockets()));
-                        }
-                    });
-                }
-                holds.retain(|h| all.contains_key(h));
-                for h in &holds {
-                    if let Some(c) = all.get_mut(h) {
-                        c.outside = c.outside.saturating_sub(1);
-                    }
-                }
-                if let Some(c) = all.get_mut(key) {
-                    c.holds = holds;
-                }
-            }
-            let mut todo: Vec<usize> = all
-                .iter()
-                .filter(|(_, c)| c.outside > 0)
-                .map(|(k, _)| *k)
-                .collect();
-            while let Some(key) = todo.pop() {
-                if let Some(c) = all.get_mut(&key)
-                    && !c.reachable
-                {
-                    c.reachable = true;
-                    todo.extend_from_slice(&c.holds);
-                }
-            }
-            let mut found = Vec::new();
-            for c in all.values().filter(|c| !c.reachable) {
-                each_queue(&c.socket, &mut |s| found.extend(drain(s)));
-            }
-            lost = found;
         }
-        drop(lost);
-        drop(all);
+        let next_lost = |at| next_socket(&fly.sockets.lock(), at, Mark::Lost);
+        let mut at = 0;
+        while let Some((key, lost)) = next_lost(at) {
+            at = key;
+            // What is lost stays so: it is only in the queues of the lost.
+            each_queue(&lost, &mut |s| drop(drain(s)));
+        }
     }
 }
 
-/// Calls `f` for a socket and the connections that wait in it.
+impl Graveyard {
+    fn take(&self) -> Option<Box<Parcel>> {
+        let mut all = self.parcels.lock();
+        let mut p = all.take()?;
+        *all = p.next.take();
+        Some(p)
+    }
+}
+
+/// Marks every socket as in use, reachable or, if it is neither, as a candidate.
+fn mark(sockets: &mut Sockets) {
+    for e in sockets.values_mut() {
+        let only_messages = e.file.strong_count() == e.count;
+        e.mark = if only_messages {
+            Mark::Candidate
+        } else {
+            Mark::InUse
+        };
+        e.outside = e.count;
+    }
+    let mut at = 0;
+    while let Some((key, socket)) = next_socket(sockets, at, Mark::Candidate) {
+        at = key;
+        each_held(&socket, &mut |held| {
+            if let Some(e) = sockets.get_mut(&held) {
+                e.outside = e.outside.saturating_sub(1);
+            }
+        });
+    }
+    let mut todo = None;
+    for (key, e) in sockets.iter_mut() {
+        if e.mark == Mark::Candidate && e.outside > 0 {
+            e.mark = Mark::Reachable;
+            e.next = todo.replace(*key);
+        }
+    }
+    while let Some(e) = todo.and_then(|key| sockets.get_mut(&key)) {
+        todo = e.next.take();
+        let Some(socket) = e.socket.upgrade() else {
+            continue;
+        };
+        each_held(&socket, &mut |held| {
+            if let Some(e) = sockets.get_mut(&held)
+                && e.mark == Mark::Candidate
+            {
+                e.mark = Mark::Reachable;
+                e.next = todo.replace(held);
+            }
+        });
+    }
+}
+
+/// The first socket behind key `at` with that mark.
+fn next_socket(sockets: &Sockets, at: Key, mark: Mark) -> Option<(Key, Arc<UnixSocket>)> {
+    sockets
+        .range((Excluded(at), Unbounded))
+        .filter(|(_, e)| e.mark == mark)
+        .find_map(|(key, e)| Some((*key, e.socket.upgrade()?)))
+}
+
+/// Calls `f` for each reference to a unix socket that waits in a socket or in connections to it.
+fn each_held(s: &UnixSocket, f: &mut dyn FnMut(Key)) {
+    each_queue(s, &mut |s| {
+        for m in &s.rx.lock().messages {
+            let files = m.rights.iter().flat_map(|r| r.files());
+            files
+                .filter(|f| unix_of(f).is_some())
+                .map(key_of)
+                .for_each(&mut *f);
+        }
+    });
+}
+
+/// Calls `f` for a socket and the connections that wait in it. No connection is taken out meanwhile.
 fn each_queue(s: &UnixSocket, f: &mut dyn FnMut(&UnixSocket)) {
     f(s);
-    let pending: Vec<Arc<UnixSocket>> = s.state.lock().pending.iter().cloned().collect();
-    for p in &pending {
-        f(p);
+    let pending = |i| s.state.lock().pending.get(i).cloned();
+    for p in (0..).map_while(pending) {
+        f(&p);
     }
 }
