@@ -54,6 +54,13 @@ pub fn install() {
     }
 }
 
+/// From now on the standard library leaves backtraces to this module: when memory runs out it
+/// would make one of its own first, whatever state this process is in. The caller is the only thread.
+pub fn take_backtraces() {
+    // SAFETY: nobody else reads or writes the environment.
+    unsafe { std::env::remove_var("RUST_BACKTRACE") };
+}
+
 /// Tells where the machine's memory is, for the message.
 pub fn set_memory_file(path: Option<PathBuf>) {
     let _ = MEMORY_FILE.set(path);
@@ -108,14 +115,17 @@ pub fn fault(signo: i32, addr: usize) -> ! {
         libc::SIGSYS => "SIGSYS",
         _ => "SIGABRT",
     };
-    if signo == libc::SIGABRT {
-        // How the standard library ends when memory runs out.
-        crash(&|| format!("kernel fault: {name}"), Trace::Addresses)
-    }
     crash(
         &|| format!("kernel fault: {name}, address {addr:#x}"),
         Trace::Named,
     )
+}
+
+/// In place of the C library's, whose host calls the confinement does not allow. The standard
+/// library ends here when memory runs out, or when a panic panics, and has said so.
+#[unsafe(no_mangle)]
+extern "C" fn abort() -> ! {
+    crash(&|| "kernel fault: aborted".to_string(), Trace::Addresses)
 }
 
 /// A host call that the confinement does not allow.

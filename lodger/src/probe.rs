@@ -5,6 +5,7 @@
 //! call is its number and up to six arguments, separated by blanks: numbers,
 //! `'text'` for a pointer to it, `@N` for the descriptor of host tree N (0 is the root),
 //! `$pid` for this process. Calls are separated by semicolons. Results go to standard error.
+//! The call `abort` ends the process as the standard library does when memory runs out.
 
 use crate::cli::fail;
 use host_os::dir::HostTree;
@@ -24,6 +25,9 @@ pub fn run(attack: &str, trees: &[&'static HostTree]) {
             Some(c) => (c, true),
             None => (call.trim(), false),
         };
+        if call == "abort" {
+            std::process::abort();
+        }
         let args: Option<Vec<Arg>> = words(call).iter().map(|w| arg(w, trees)).collect();
         let Some(args) = args.filter(|a| (1..=7).contains(&a.len())) else {
             fail(&format!("--confine-probe: not a call: {call}"));

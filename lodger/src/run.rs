@@ -84,6 +84,7 @@ pub fn run(args: RunArgs, signal_mask: u64, closed: [bool; 3]) -> ! {
             args.engine.name()
         ),
     };
+    crash::take_backtraces();
 
     let memory = MemFile::create(mem, args.memory_file.as_deref())
         .unwrap_or_else(|e| fail(&memory_error(&e, &args.memory_file)));

@@ -155,6 +155,25 @@ fn fatal(user: User, attack: &str) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Code that aborts ends the machine with a report, although it may not signal itself.
+fn aborts() -> Result<(), Failed> {
+    let out = Run::lodger(&["--confine-probe", "abort", "--"])
+        .args(["/bin/echo", "the guest runs"])
+        .env("RUST_BACKTRACE", "1")
+        .run();
+    let text = out.err();
+    let reported = [
+        "kernel fault: aborted",
+        "/lodger(",
+        "this is a bug in Lodger",
+    ];
+    let told = reported.iter().all(|part| text.contains(part));
+    check(
+        out.code() == KERNEL_PANIC && told && out.stdout.is_empty() && out.left == 0,
+        || format!("ended with {}, {} left\n{text}", out.code(), out.left),
+    )
+}
+
 /// Makes calls that do not end the machine and compares their results (errors negative).
 fn results(user: User, options: &[&str], calls: &[(&str, i32)]) -> Result<(), Failed> {
     results_without(&[], user, options, calls)
@@ -488,6 +507,7 @@ fn main() {
         let part = "does not confine the kernel process's files and signals";
         suite.add(of("no landlock"), move || poor_host(user, LANDLOCK, part));
     }
+    suite.add("aborts", aborts);
     if lodger_tests::is_root() {
         let part = "does not confine the kernel process's names of files";
         suite.add("root/files by mounts", files_by_mounts);
