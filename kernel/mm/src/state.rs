@@ -1,5 +1,6 @@
 //! The root of memory management: one structure at a fixed place in the memory file.
 
+use crate::frame::aside::Aside;
 use crate::frame::buddy::Buddy;
 use crate::frame::desc::Desc;
 use crate::heap::Slabs;
@@ -46,6 +47,7 @@ pub(crate) struct State {
     /// Serialises reclaim: number of tasks in it.
     pub(crate) reclaiming: AtomicU32,
     pub(crate) buddy: SpinLock<Buddy, { level::FRAME }>,
+    pub(crate) aside: Aside,
     pub(crate) slabs: Slabs,
     pub(crate) caches: SpinLock<Registry, { level::PAGE_CACHE }>,
 }

@@ -1,4 +1,5 @@
-//! Free memory in single frames: small objects need no two frames that lie side by side.
+//! Free memory in single frames: small objects need no two frames that lie side by side, and
+//! for a few larger ones there are runs set aside.
 
 mod common;
 
@@ -26,7 +27,26 @@ fn objects_fit_into_single_frames() {
     }
     assert!(frame::stats().free > 1000);
     let two = Layout::from_size_align(8192, 8).unwrap();
-    assert!(heap::alloc(two).is_null(), "memory is not in pieces");
+    let all = Layout::from_size_align(16 * 4096, 8).unwrap();
+    let more = Layout::from_size_align(17 * 4096, 8).unwrap();
+    assert!(heap::alloc(more).is_null());
+    for l in [two, all, all] {
+        let aside: Vec<_> = core::iter::repeat_with(|| heap::alloc_zeroed(l))
+            .take_while(|p| !p.is_null())
+            .collect();
+        assert!((4..20).contains(&aside.len()), "{}", aside.len());
+        let slab = frame::stats().slab;
+        for p in aside {
+            // SAFETY: as long as the layout says, and freed once: the end first, then the rest.
+            unsafe {
+                assert!((0..l.size()).all(|i| p.add(i).read() == 0));
+                p.write_bytes(7, l.size());
+                assert_eq!(heap::realloc(p, l, 4096), p);
+                heap::dealloc(p, page);
+            }
+        }
+        assert!(frame::stats().slab < slab);
+    }
 
     let mut objects = Vec::new();
     for size in (8..=4096).step_by(8) {

@@ -1,7 +1,7 @@
 //! Physical frames.
 //!
 //! - `desc`: the page descriptors, and which frames read as zero.
-//! - `buddy`: the free lists.
+//! - `buddy`: the free lists. `aside`: what is left when they are in pieces.
 //! - here: allocation for kernel and guest, reference counts, giving memory
 //!   back to the host, what happens when memory is short.
 //!
@@ -9,6 +9,7 @@
 //! allocation fails first, which leads to reclaim and then to the OOM handler
 //! (`make_room`). Page tables and kernel stacks leave half of it to the heap.
 
+pub(crate) mod aside;
 pub(crate) mod buddy;
 pub(crate) mod desc;
 
@@ -80,12 +81,15 @@ pub unsafe fn init(platform: &'static dyn Platform) -> Result {
         shrinker: AtomicUsize::new(0),
         reclaiming: AtomicU32::new(0),
         buddy: SpinLock::new(Buddy::new(first as u32, frames as u32)),
+        aside: aside::Aside::default(),
         slabs: crate::heap::Slabs::new(),
         caches: SpinLock::new(crate::page_cache::registry::Registry::new()),
     };
     // SAFETY: the caller's promise: the frames behind the machine's own are
     // unused, and there is no other user of the state yet.
     unsafe { place().write(s) };
+    // SAFETY: as above.
+    unsafe { (*place()).aside.first = take(1 << aside::ORDER, 0, false).ok_or(Errno::ENOMEM)? };
     let st = state();
     if kept < STATE_PFN {
         st.buddy.lock().give(kept as u32, STATE_PFN - kept);
@@ -297,13 +301,13 @@ fn kill_until(enough: &dyn Fn() -> bool) -> bool {
 }
 
 /// A run of more frames than this is long: see [`alloc_heap`].
-const LONG_RUN: usize = 16;
+const LONG_RUN: usize = aside::LEN;
 
 /// `n` frames for the heap. Most objects are allocated infallibly, and this is
 /// what keeps them from using memory up: whoever holds no spin lock waits here
 /// while the OOM killer works, so that the last frames are left for short
-/// sections under spin locks, and for victims that exit. Long runs do not get
-/// the last frames; whoever asks for one without being able to wait must be ready to get none.
+/// sections under spin locks, and for victims that exit; a few runs are set aside for
+/// when these are in pieces. Long runs get none of either; whoever asks for one without being able to wait must be ready to get none.
 pub(crate) fn alloc_heap(n: usize, zeroed: bool) -> Option<Pfn> {
     let last = state().reserve / 4;
     let leave = if n > LONG_RUN { last } else { 0 };
@@ -311,6 +315,7 @@ pub(crate) fn alloc_heap(n: usize, zeroed: bool) -> Option<Pfn> {
     take(last)
         .or_else(|| wait_for_heap(n, last, &take))
         .or_else(|| take(leave))
+        .or_else(|| aside::take(n, zeroed))
 }
 
 /// Whether the heap is down to its last frames: loops that allocate under spin
@@ -394,6 +399,9 @@ fn take(n: usize, leave: usize, want_dirty: bool) -> Option<u32> {
 
 /// Gives back a run allocated by [`alloc_raw`], or a part of one.
 pub(crate) fn free_raw(first: Pfn, n: usize, kind: Kind) {
+    if kind == Kind::Heap && aside::give(first, n) {
+        return;
+    }
     let st = state();
     desc(first.0).set_kind(Kind::None);
     st.used[kind as usize].fetch_sub(n as i64, Relaxed);
