@@ -82,12 +82,15 @@ pub(super) fn commit(
     let t = cx.task();
     let p = cx.process();
     let kernel = cx.kernel();
+    let shared_files = || t.files().filter(|f| f.is_shared());
     // A table of descriptors of its own while that can still fail.
-    let own_files = match t.files() {
-        Some(f) if f.is_shared() => Some(f.duplicate()?),
-        _ => None,
+    let own_files = match shared_files() {
+        Some(f) => Some(f.duplicate()?),
+        None => None,
     };
     leave_threads_behind(t)?;
+    // The table of threads that have gone is the task's own, and owns the process's locks on files.
+    let own_files = own_files.filter(|_| shared_files().is_some());
 
     // --- no way back ---
     exit::leave_futexes(t);

@@ -12,6 +12,7 @@ tests![
     posix_close_releases,
     posix_whence,
     posix_deadlock,
+    posix_exec_with_threads,
     posix_errors,
     ofd_basic,
     ofd_against_posix,
@@ -300,6 +301,38 @@ fn posix_deadlock() {
     say!("{r}");
     set_lk(fd, F_UNLCK, 0, 0);
     say!("{}", wait(pid));
+}
+
+fn posix_exec_with_threads() {
+    put("f", b"");
+    for leader in [true, false] {
+        let (input, output) = (pipe(), pipe());
+        let pid = fork(|| {
+            set_lk(open("f", O_RDWR).fd(), F_WRLCK, 0, 5);
+            sys!(dup2(input[0], 0));
+            sys!(dup2(output[1], 1));
+            for fd in [input, output].concat() {
+                close(fd);
+            }
+            let cat = || exec(c"/bin/cat", &["cat"], &[]);
+            if leader {
+                std::thread::spawn(|| forever());
+                cat();
+            } else {
+                std::thread::spawn(cat);
+                forever();
+            }
+            99
+        });
+        close(input[0]);
+        close(output[1]);
+        write(input[1], b"!");
+        let began = read(output[0], 1);
+        say!("leader {leader}: {began} {}", probe("f", F_WRLCK, 0, 0));
+        close(input[1]);
+        close(output[0]);
+        say!("{}, then {}", wait(pid), probe("f", F_WRLCK, 0, 0));
+    }
 }
 
 fn posix_errors() {
