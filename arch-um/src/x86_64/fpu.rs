@@ -161,6 +161,13 @@ impl XState {
         self.sign(b);
     }
 
+    /// Makes `b`, a whole state, that of a fresh program.
+    pub(crate) fn reset(&self, b: &mut [u8]) {
+        let dirty = in_use(b);
+        self.make_initial(b);
+        self.normalize(b, dirty);
+    }
+
     /// Makes `b`, a whole state, one of these registers, with x87 in its initial state. Other
     /// components of `used` are the caller's to fill in.
     pub(crate) fn make_plain(&self, b: &mut [u8], xmm: &[u8; 256], mxcsr: u32, used: u64) {

@@ -113,7 +113,7 @@ pub(crate) fn push(
     cx.gp[EFLAGS] = clean_flags(cx.gp[EFLAGS]) & !(FLAG_DF | FLAG_TF | FLAG_RF);
     leave_syscall(cx);
     // Handlers start with fresh vector state.
-    cx.fp.clear();
+    xstate.reset(&mut cx.fp);
     Ok(())
 }
 
@@ -174,7 +174,7 @@ fn read_fp(fp: &mut Vec<u8>, at: u64, mem: &mut dyn UserMem) -> Result<(), Errno
         host.extend_legacy(fp);
         return Ok(());
     }
-    mem.read(at, &mut fp[..size])?;
+    mem.read(at.wrapping_add(LEGACY as u64), &mut fp[LEGACY..size])?;
     fp[size..].fill(0);
     if host.faults(fp, true) {
         return Err(Errno::EFAULT);
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!((cx.gp[RSP] + 8) % 16, 0);
         assert!(cx.gp[RSP] + FRAME as u64 <= before[RSP] - RED_ZONE);
         assert_eq!(cx.gp[EFLAGS] & FLAG_DF, 0);
-        assert!(cx.fp.is_empty());
+        assert_eq!(cx.fp, fpu::host().initial());
         let frame = cx.gp[RSP];
         assert_eq!((cx.gp[RSI], cx.gp[RDX]), (frame + 312, frame + 8));
         // The handler returns to the restorer.
