@@ -144,7 +144,7 @@ fn main() {
     let mut n = 0u64;
     let guest = measure("clock_gettime in the guest, 1000 calls", 5, || {
         assert_eq!(m.run(&space, &mut cx), Trap::Syscall);
-        assert_eq!(cx.gp[15], 39);
+        assert_eq!(cx.gp[hal::arch::NUMBER], 39);
         n += 1;
     });
     let host = measure("clock_gettime on the host, 1000 calls", 5, || {

@@ -80,7 +80,7 @@ fn breakpoint_on_a_system_call() {
         "cx = ",
         "flags = ",
         "creates = false",
-        "task::run::syscall (cx=",
+        "task::run::Calls::carry_out (self=",
         "user_loop",
         "exited normally",
     ];
@@ -104,7 +104,7 @@ fn breakpoint_in_the_build_under_test() {
     };
     let parts = [
         "sys_getppid",
-        "syscall ()",
+        "carry_out ()",
         "user_loop",
         "exited with code 07",
     ];
@@ -136,7 +136,7 @@ fn breakpoint_in_a_user_process() {
     let parts = [
         "\"lodger-user\" hit Breakpoint 1",
         "sys_getppid",
-        "syscall ()",
+        "carry_out ()",
         "user_loop",
         "exited with code 07",
     ];

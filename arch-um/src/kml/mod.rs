@@ -243,13 +243,13 @@ impl Engine for KmlEngine {
         Ok(Arc::new(Space::new(engine, p)))
     }
     fn run(&self, _cpu: &CpuBlock, space: &dyn UserSpace, cx: &mut UserContext) -> Trap {
-        self.run_program(space, UserRegs::from_mut(cx), &mut || After::Look)
+        self.run_program(space, UserRegs::from_mut(cx), &mut |_| After::Look)
     }
     fn run_program(
         &self,
         space: &dyn UserSpace,
         regs: &UserRegs,
-        call: &mut dyn FnMut() -> After,
+        call: &mut dyn FnMut(&UserRegs) -> After,
     ) -> Trap {
         match space.as_any().downcast_ref() {
             Some(space) => self.forever().run_guest(space, regs, call),

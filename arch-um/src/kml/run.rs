@@ -11,7 +11,7 @@ use crate::x86_64::kml::{self, Block, cause, exit};
 use crate::x86_64::regs::*;
 use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 use hal::cpu::{self, CpuBlock, mode};
-use hal::{After, Trap, UserContext, UserRegs};
+use hal::{After, Trap, USER_END, UserContext, UserRegs};
 
 /// Calls between two looks at whether the guests' clock is due.
 const LOOK_AFTER: u32 = 64;
@@ -24,41 +24,57 @@ struct Run<'a> {
     block: &'static Block,
     cpu: &'a CpuBlock,
     space: &'a Space,
-    regs: &'a UserRegs,
     /// Name of the vector state, as long as that stays where it is, and so the task.
     home: u64,
     calls: u32,
-    call: &'a mut dyn FnMut() -> After,
+    call: &'a mut dyn FnMut(&UserRegs) -> After,
     /// What followed the call that ended the stay.
     after: Option<After>,
 }
 
-/// Carries out a system call of a stay. 1: guest code goes on in it.
+/// Carries out a system call of a stay, for [`kml::enter`]. Gives where guest code goes on in it, on this thread, as
+/// system calls return. 0: the stay ends.
 ///
 /// # Safety
 /// The stay is a [`Run`]'s, which nobody else uses meanwhile.
-unsafe extern "C" fn carry_out(stay: *mut kml::Stay) -> u32 {
+unsafe extern "C" fn carry_out(stay: *mut kml::Stay, regs: &UserRegs) -> u64 {
     // SAFETY: the caller's promise; the stay is a run's first field.
     let run = unsafe { &mut *stay.cast::<Run<'_>>() };
     // The mode stays USER until somebody minds: who kicks this thread makes it KERNEL.
     run.block.set_in_call(true);
-    let after = (run.call)();
-    if after == After::GoOn && run.goes_on() {
-        return 1;
+    let after = (run.call)(regs);
+    if after == After::GoOn
+        && let Some(to) = run.goes_on(regs)
+    {
+        return to;
     }
     run.after = Some(after);
     0
 }
 
 impl Run<'_> {
-    /// After a call: whether guest code goes on in this stay. Nothing that [`KmlEngine::run_once`] did before it is to be done
-    /// again then. In user mode if so.
-    fn goes_on(&mut self) -> bool {
+    #[cold]
+    fn say_user(&self) {
+        // Not counted as a run: that would have to be seen before what is looked at from here on.
+        self.cpu.mode.store(mode::USER, SeqCst);
+    }
+
+    #[cold]
+    fn stay_in_kernel(&self) -> Option<u64> {
+        self.cpu.mode.store(mode::KERNEL, Release);
+        None
+    }
+
+    /// After a call: where guest code goes on, if it does so in this stay. Nothing that [`KmlEngine::run_once`] did before it is to
+    /// be done again then. In user mode if so.
+    #[inline]
+    fn goes_on(&mut self, regs: &UserRegs) -> Option<u64> {
         // SAFETY: the engine's turn with the registers.
-        let cx = unsafe { &*self.regs.get() };
-        // The task may have waited, gone on elsewhere, and others have run on this thread.
+        let cx = unsafe { &*regs.get() };
+        // The task may have waited, gone on elsewhere, and others have run on this thread; or the call has
+        // changed registers.
         if cx.home != self.home || self.stay.is_stepped() {
-            return false;
+            return None;
         }
         self.calls = self.calls.wrapping_add(1);
         if self.calls % LOOK_AFTER == 0 {
@@ -66,16 +82,14 @@ impl Run<'_> {
         }
         self.block.set_in_call(false);
         if self.cpu.mode.load(Relaxed) != mode::USER {
-            // Not counted as a run: that would have to be seen before what is looked at from here on.
-            self.cpu.mode.store(mode::USER, SeqCst);
+            self.say_user();
+        }
+        if self.space.is_stale() {
+            return self.stay_in_kernel();
         }
         let rip = cx.gp[RIP];
-        if way(cx) != exit::CALL || !is_canonical(rip) || self.space.is_stale() {
-            self.cpu.mode.store(mode::KERNEL, Release);
-            return false;
-        }
-        self.stay.to = self.space.process.heat.way_back(rip).unwrap_or(rip);
-        true
+        debug_assert!(way(cx) == exit::CALL && (1..USER_END).contains(&rip));
+        Some(self.space.process.heat.way_back(rip).unwrap_or(rip))
     }
 }
 
@@ -85,11 +99,11 @@ impl KmlEngine {
         &'static self,
         space: &Space,
         regs: &UserRegs,
-        call: &mut dyn FnMut() -> After,
+        call: &mut dyn FnMut(&UserRegs) -> After,
     ) -> Trap {
         loop {
             let (trap, after) = self.run_once(cpu::current_cpu(), space, regs, call);
-            if trap != Trap::Syscall || after.unwrap_or_else(&mut *call) == After::Look {
+            if trap != Trap::Syscall || after.unwrap_or_else(|| call(regs)) == After::Look {
                 return trap;
             }
         }
@@ -102,7 +116,7 @@ impl KmlEngine {
         cpu: &CpuBlock,
         space: &Space,
         regs: &UserRegs,
-        call: &mut dyn FnMut() -> After,
+        call: &mut dyn FnMut(&UserRegs) -> After,
     ) -> (Trap, Option<After>) {
         // SAFETY: the engine's turn with the registers.
         let cx = unsafe { &mut *regs.get() };
@@ -141,7 +155,6 @@ impl KmlEngine {
             block: b,
             cpu,
             space,
-            regs,
             home: home(t),
             calls: 0,
             call,
@@ -178,11 +191,11 @@ impl KmlEngine {
                 Some((to, then)) if then == moves => Some(to),
                 _ => heat.way_back(cx.gp[RIP]).filter(|_| !again),
             };
-            run.stay.to = to.unwrap_or(cx.gp[RIP]);
+            let to = to.unwrap_or(cx.gp[RIP]);
             again = true;
             // SAFETY: on the thread of block `b`, in the space's process; the vector state has been
             // loaded. A run's first field is its stay.
-            let cause = unsafe { kml::enter((&raw mut run).cast(), way) };
+            let cause = unsafe { kml::enter((&raw mut run).cast(), way, to) };
             if let Some(after) = run.after {
                 // Perhaps on another thread.
                 return (Trap::Syscall, Some(after));
@@ -237,6 +250,7 @@ impl KmlEngine {
     }
 
     /// Keeps the clock that guests read by themselves right.
+    #[cold]
     fn look_after_clock(&self) {
         clock::look_after(&self.next_refresh, self.options.clock);
     }

@@ -3,13 +3,14 @@
 use super::KmlEngine;
 use super::heat::Off;
 use super::process::Process;
+use super::thread::Thread;
 use crate::lock::HostLock;
 use crate::queue::{Queue, When};
 use crate::sysvec::SysVec;
 use crate::x86_64::kml;
 use core::any::Any;
 use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
-use hal::cpu::{self, mode};
+use hal::cpu::{self, CpuBlock, mode};
 use hal::engine::Direct;
 use hal::{MapOp, UserSpace, Vacancy};
 use host_sys::mem;
@@ -34,27 +35,33 @@ impl Space {
         }
     }
 
+    /// The thread of vCPU `cpu`, the caller's, if that is in this space's process.
+    #[inline]
+    fn thread_here(&self, cpu: &CpuBlock) -> Option<&'static Thread> {
+        let t = self.engine.vcpus[cpu.id as usize].current();
+        let here = t.process().is_some_and(|p| core::ptr::eq(p, self.process));
+        here.then_some(t)
+    }
+
     /// Whether the calling vCPU's thread is in this space's process.
     fn is_here(&self) -> bool {
-        let v = &self.engine.vcpus[cpu::current_cpu().id as usize];
-        v.current()
-            .process()
-            .is_some_and(|p| core::ptr::eq(p, self.process))
+        self.thread_here(cpu::current_cpu()).is_some()
     }
 
     /// Lets `copy` access guest memory as the guest would, if its mappings are here, up to date, and the guest's.
     fn as_guest(&self, addr: u64, len: usize, copy: impl FnOnce() -> bool) -> Direct {
         let end = addr.saturating_add(len as u64);
-        if !self.is_here() || self.process.heat.room.overlaps(addr, end) {
-            return Direct::Elsewhere;
-        }
         let cpu = cpu::current_cpu();
-        let Some(block) = self.engine.vcpus[cpu.id as usize].current().block() else {
+        let Some(block) = self.thread_here(cpu).and_then(Thread::block) else {
             return Direct::Elsewhere;
         };
+        if self.process.heat.room.overlaps(addr, end) {
+            return Direct::Elsewhere;
+        }
         // As in `run_guest`: who takes a page away from now on changes the mappings, and waits for
         // that, before the frame is somebody else's. The mode stays USER meanwhile.
-        let in_call = block.set_in_call(false);
+        let in_call = block.is_in_call();
+        block.set_in_call(false);
         let was = cpu.mode.load(Relaxed);
         if was != mode::USER {
             cpu.mode.store(mode::USER, SeqCst);

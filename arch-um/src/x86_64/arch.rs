@@ -4,7 +4,7 @@ use super::regs::*;
 use super::{clock, cpuid, fpu, signal, vdso};
 use abi::Errno;
 use core::fmt::Write;
-use hal::arch::{SigReturn, SignalDelivery, SyscallArgs, UserMem};
+use hal::arch::{SigReturn, SignalDelivery, UserMem};
 use hal::dev::Clock;
 use hal::{Arch, PAGE_SIZE, Pfn, UserContext};
 
@@ -64,32 +64,6 @@ impl Arch for X86_64 {
         cx.fp.clear();
         cx.home = 0;
     }
-    fn syscall(&self, cx: &UserContext) -> SyscallArgs {
-        // One by one, as the engine kml has just stored them: the CPU hands no other pieces on before they
-        // are in its cache.
-        let word = |i: usize| -> u64 {
-            let w = &raw const cx.gp[i];
-            // SAFETY: a word of the context.
-            unsafe { w.read_volatile() }
-        };
-        SyscallArgs {
-            nr: word(ORIG_RAX),
-            args: [
-                word(RDI),
-                word(RSI),
-                word(RDX),
-                word(R10),
-                word(R8),
-                word(R9),
-            ],
-        }
-    }
-    fn set_return(&self, cx: &mut UserContext, val: u64) {
-        cx.gp[RAX] = val;
-    }
-    fn get_return(&self, cx: &UserContext) -> u64 {
-        cx.gp[RAX]
-    }
     fn restart_syscall(&self, cx: &mut UserContext, nr: u64) {
         // `syscall` and `int 0x80` both have two bytes.
         cx.gp[RIP] = cx.gp[RIP].wrapping_sub(2);
@@ -140,26 +114,25 @@ impl Arch for X86_64 {
     }
 
     fn user_regs(&self, cx: &UserContext) -> Vec<u8> {
-        cx.gp[..USER_REGS]
-            .iter()
-            .flat_map(|w| w.to_ne_bytes())
-            .collect()
+        let words = USER_REGS.iter().map(|i| cx.gp[*i]);
+        words.flat_map(u64::to_ne_bytes).collect()
     }
     fn set_user_regs(&self, cx: &mut UserContext, regs: &[u8]) -> Result<(), Errno> {
-        if regs.len() != USER_REGS * 8 {
+        if regs.len() != USER_REGS.len() * 8 {
             return Err(Errno::EINVAL);
         }
-        let word = |i: usize| fpu::get_u64(regs, 8 * i);
-        if word(CS) != USER_CS || word(SS) != USER_SS {
+        let mut gp = cx.gp;
+        for (i, r) in USER_REGS.into_iter().enumerate() {
+            gp[r] = fpu::get_u64(regs, 8 * i);
+        }
+        if gp[CS] != USER_CS || gp[SS] != USER_SS {
             return Err(Errno::EIO);
         }
-        if word(FS_BASE) >= TASK_SIZE || word(GS_BASE) >= TASK_SIZE {
+        if gp[FS_BASE] >= TASK_SIZE || gp[GS_BASE] >= TASK_SIZE {
             return Err(Errno::EIO);
         }
-        for i in 0..=GS_BASE {
-            cx.gp[i] = word(i);
-        }
-        cx.gp[EFLAGS] = clean_flags(word(EFLAGS));
+        gp[EFLAGS] = clean_flags(gp[EFLAGS]);
+        cx.gp = gp;
         Ok(())
     }
 

@@ -29,8 +29,8 @@ use super::regs::*;
 use core::arch::{asm, global_asm};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, compiler_fence};
-use hal::UserContext;
 use hal::cpu::CpuBlock;
+use hal::{UserContext, UserRegs};
 
 /// Size and alignment of a [`Block`] with its stacks.
 pub(crate) const BLOCK_SIZE: usize = 0x2_0000;
@@ -72,25 +72,21 @@ pub(crate) struct Stay {
     block: &'static Block,
     gp: *mut u64,
     pending: *const AtomicU32,
-    /// Where guest code goes on.
-    pub(crate) to: u64,
-    /// Carries out a system call. 1: guest code goes on in this stay, on this thread, as system calls return; else [`enter`] returns.
-    carry_out: unsafe extern "C" fn(*mut Stay) -> u32,
+    /// Carries out a system call. Gives where guest code goes on in this stay, on this thread, as system calls return; 0: [`enter`] returns.
+    carry_out: CarryOut,
 }
+
+/// See [`Stay`].
+pub(crate) type CarryOut = unsafe extern "C" fn(*mut Stay, &UserRegs) -> u64;
 
 impl Stay {
     /// On the thread of block `b`, with the registers `cx`.
-    pub(crate) fn new(
-        b: &'static Block,
-        cx: *mut UserContext,
-        carry_out: unsafe extern "C" fn(*mut Stay) -> u32,
-    ) -> Stay {
+    pub(crate) fn new(b: &'static Block, cx: *mut UserContext, carry_out: CarryOut) -> Stay {
         Stay {
             block: b,
             // The general registers come first.
             gp: cx.cast(),
             pending: &raw const b.cpu.pending,
-            to: 0,
             carry_out,
         }
     }
@@ -132,7 +128,9 @@ pub(crate) struct Block {
     cx: u64,
     exit_rip: u64,
     entry: u64,
-    pad: [u64; 3],
+    /// The [`Stay`] that guest code runs in.
+    stay: u64,
+    pad: [u64; 2],
     xmm: [u8; 256],
     /// The trap, if [`enter`] returned [`cause::SIGNAL`].
     pub(crate) sig: Sig,
@@ -190,7 +188,8 @@ impl Block {
                 cx: 0,
                 exit_rip: 0,
                 entry: (&raw const lodger_kml_entry).addr() as u64,
-                pad: [0; 3],
+                stay: 0,
+                pad: [0; 2],
                 xmm: [0; 256],
                 sig: Sig::default(),
                 met: AtomicU32::new(0),
@@ -210,14 +209,16 @@ impl Block {
         }
     }
     /// Says whether a kick that finds kernel code on this thread, with the vCPU's mode still USER, may set that to KERNEL:
-    /// nothing that waits for the mode is being done. On the block's thread only. What was said before.
+    /// nothing that waits for the mode is being done. On the block's thread only.
     #[inline]
-    pub(crate) fn set_in_call(&self, on: bool) -> bool {
-        let was = self.in_call.load(Relaxed);
+    pub(crate) fn set_in_call(&self, on: bool) {
         compiler_fence(SeqCst);
         self.in_call.store(on, Relaxed);
         compiler_fence(SeqCst);
-        was
+    }
+    /// See [`Block::set_in_call`].
+    pub(crate) fn is_in_call(&self) -> bool {
+        self.in_call.load(Relaxed)
     }
     /// Notes the FS base that libc uses in this process.
     pub(crate) fn set_host_fs(&self) {
@@ -241,7 +242,7 @@ impl Block {
 global_asm!(
     r#"
     .text
-    .irp name, entry, enter, again, resume, resume_unsaved, exit_begin, exit_end, frame_exit, hop, start_thread, restore, restorer, copy, copy_end, copy_failed, crashed
+    .irp name, entry, enter, resume, resume_unsaved, exit_begin, exit_end, frame_exit, hop, start_thread, restore, restorer, copy, copy_end, copy_failed, crashed
     .globl lodger_kml_\name
     .hidden lodger_kml_\name
     .endr
@@ -265,39 +266,43 @@ lodger_kml_entry:
     .cfi_offset r14, -48
     .cfi_offset r15, -56
     mov r11, gs:[16]
-    mov [r11 + 8*19], rsp
+    mov [r11 + 8*{RSP}], rsp
     mov rsp, gs:[8]
     pushfq
     cld
-    mov [r11 + 8*10], rax
-    mov [r11 + 8*15], rax
-    mov [r11 + 8*11], rcx
-    mov [r11 + 8*16], rcx
-    mov [r11 + 8*14], rdi
-    mov [r11 + 8*13], rsi
-    mov [r11 + 8*12], rdx
-    mov [r11 + 8*7], r10
-    mov [r11 + 8*9], r8
-    mov [r11 + 8*8], r9
-    mov [r11 + 8*5], rbx
-    mov [r11 + 8*4], rbp
-    mov [r11 + 8*3], r12
-    mov [r11 + 8*2], r13
-    mov [r11 + 8*1], r14
-    mov [r11 + 8*0], r15
+    mov [r11 + 8*{ORIG_RAX}], rax
+    mov [r11 + 8*{RCX}], rcx
+    mov [r11 + 8*{RIP}], rcx
+    mov [r11 + 8*{RDI}], rdi
+    mov [r11 + 8*{RSI}], rsi
+    mov [r11 + 8*{RDX}], rdx
+    mov [r11 + 8*{R10}], r10
+    mov [r11 + 8*{R8}], r8
+    mov [r11 + 8*{R9}], r9
+    mov [r11 + 8*{RBX}], rbx
+    mov [r11 + 8*{RBP}], rbp
+    mov [r11 + 8*{R12}], r12
+    mov [r11 + 8*{R13}], r13
+    mov [r11 + 8*{R14}], r14
+    mov [r11 + 8*{R15}], r15
     pop rax
-    mov [r11 + 8*18], rax
-    mov [r11 + 8*6], rax
+    mov [r11 + 8*{EFLAGS}], rax
+    mov [r11 + 8*{R11}], rax
     save_xmm
-    mov rbx, [rsp]
+    mov rbx, gs:[40]
     mov rdi, rbx
-    call [rbx + 32]
-    mov rdi, rbx
+    mov rsi, r11
+    call [rbx + 24]
+    test rax, rax
+    jz lodger_kml_resume_unsaved
+    # As `enter` has left it, but for where to go.
+    mov rdi, [rbx]
+    mov rsi, [rbx + 8]
+    mov rcx, [rbx + 16]
+    mov [rdi + 24], rax
     xor edx, edx
-    test eax, eax
-    jnz lodger_kml_again
+    jmp lodger_kml_exit_begin
     .cfi_endproc
-    jmp lodger_kml_resume_unsaved
 # From a signal handler: rax = cause, rsp = the kernel's, vector state the guest's.
 lodger_kml_resume:
     save_xmm
@@ -312,7 +317,7 @@ lodger_kml_resume_unsaved:
     ret
 
     .p2align 6
-# enter(rdi = stay, esi = way)
+# enter(rdi = stay, esi = way, rdx = where to go)
 lodger_kml_enter:
     push rbp
     push rbx
@@ -321,12 +326,13 @@ lodger_kml_enter:
     push r14
     push r15
     push rdi
+    mov r8, rdx
+    mov r9, rdi
     mov edx, esi
-lodger_kml_again:
     mov rsi, [rdi + 8]
     mov rcx, [rdi + 16]
-    mov r8, [rdi + 24]
     mov rdi, [rdi]
+    mov [rdi + 40], r9
     mov [rdi + 8], rsp
     mov [rdi + 16], rsi
     mov [rdi + 24], r8
@@ -340,7 +346,7 @@ lodger_kml_exit_begin:
     mov r11, rsi
     cmp edx, 2
     je lodger_kml_frame_exit
-    mov rax, [r11 + 8*18]
+    mov rax, [r11 + 8*{EFLAGS}]
     test edx, edx
     jnz 1f
     test eax, 0x40400
@@ -356,22 +362,22 @@ lodger_kml_exit_begin:
     jmp 2f
 1:  push rax
     popfq
-2:  mov rax, [r11 + 8*10]
-    mov rcx, [r11 + 8*11]
-    mov rdi, [r11 + 8*14]
-    mov rsi, [r11 + 8*13]
-    mov r10, [r11 + 8*7]
-    mov r8, [r11 + 8*9]
-    mov r9, [r11 + 8*8]
-    mov rbx, [r11 + 8*5]
-    mov rbp, [r11 + 8*4]
-    mov r12, [r11 + 8*3]
-    mov r13, [r11 + 8*2]
-    mov r14, [r11 + 8*1]
-    mov r15, [r11 + 8*0]
-    mov rdx, [r11 + 8*12]
-    mov rsp, [r11 + 8*19]
-    mov r11, [r11 + 8*6]
+2:  mov rax, [r11 + 8*{RAX}]
+    mov rcx, [r11 + 8*{RCX}]
+    mov rdi, [r11 + 8*{RDI}]
+    mov rsi, [r11 + 8*{RSI}]
+    mov r10, [r11 + 8*{R10}]
+    mov r8, [r11 + 8*{R8}]
+    mov r9, [r11 + 8*{R9}]
+    mov rbx, [r11 + 8*{RBX}]
+    mov rbp, [r11 + 8*{RBP}]
+    mov r12, [r11 + 8*{R12}]
+    mov r13, [r11 + 8*{R13}]
+    mov r14, [r11 + 8*{R14}]
+    mov r15, [r11 + 8*{R15}]
+    mov rdx, [r11 + 8*{RDX}]
+    mov rsp, [r11 + 8*{RSP}]
+    mov r11, [r11 + 8*{R11}]
     jmp gs:[24]
 lodger_kml_frame_exit:
     ud2
@@ -483,7 +489,26 @@ lodger_kml_start_thread:
     pop rdi
     call rax
     ud2
-"#
+"#,
+    RDI = const RDI,
+    RSI = const RSI,
+    RDX = const RDX,
+    R10 = const R10,
+    R8 = const R8,
+    R9 = const R9,
+    ORIG_RAX = const ORIG_RAX,
+    RAX = const RAX,
+    RIP = const RIP,
+    RCX = const RCX,
+    EFLAGS = const EFLAGS,
+    R11 = const R11,
+    RSP = const RSP,
+    RBP = const RBP,
+    RBX = const RBX,
+    R12 = const R12,
+    R13 = const R13,
+    R14 = const R14,
+    R15 = const R15,
 );
 
 #[expect(improper_ctypes, reason = "the assembly passes addresses on")]
@@ -499,7 +524,7 @@ unsafe extern "C" {
     static lodger_kml_copy_end: u8;
     static lodger_kml_copy_failed: u8;
     fn lodger_kml_copy(to: usize, from: usize, len: usize) -> u32;
-    fn lodger_kml_enter(stay: *mut Stay, way: u32) -> u32;
+    fn lodger_kml_enter(stay: *mut Stay, way: u32, to: u64) -> u32;
     fn lodger_kml_hop(
         save: *mut u64,
         stack: u64,
@@ -559,19 +584,19 @@ pub(crate) fn set_gs_base(v: u64) {
     unsafe { asm!("wrgsbase {}", in(reg) v, options(nomem, nostack, preserves_flags)) };
 }
 
-/// Runs guest code from [`Stay::to`] on, with its other registers, until it traps. Gives the [`cause`].
+/// Runs guest code from `to` on, with its other registers, until it traps. Gives the [`cause`].
 ///
 /// # Safety
 /// On the thread of the stay's block, in the address space; the live vector state and FS base are the guest's. Until it returns
 /// nobody has a reference to the registers or the stay but `carry_out`, while that runs.
-pub(crate) unsafe fn enter(stay: *mut Stay, way: u32) -> u32 {
+pub(crate) unsafe fn enter(stay: *mut Stay, way: u32, to: u64) -> u32 {
     // SAFETY: the caller's promise.
     unsafe {
         let cx: *const UserContext = (*stay).gp.cast();
         if way == exit::FRAME {
             set_gs_base(clean_base((*cx).gp[GS_BASE]));
         }
-        lodger_kml_enter(stay, way)
+        lodger_kml_enter(stay, way, to)
     }
 }
 

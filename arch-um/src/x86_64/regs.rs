@@ -1,36 +1,43 @@
 //! Which word of a [`UserContext`] is which register.
 //!
-//! The first 27 words are `struct user_regs_struct` of ptrace(2), in order;
-//! then follow the details of the last trap.
+//! First come those of a system call ([`hal::arch::NUMBER`]). What a way in or out moves together is near.
 
 use hal::UserContext;
+use hal::arch;
 
-pub(crate) const R15: usize = 0;
-pub(crate) const R14: usize = 1;
-pub(crate) const R13: usize = 2;
-pub(crate) const R12: usize = 3;
-pub(crate) const RBP: usize = 4;
-pub(crate) const RBX: usize = 5;
-pub(crate) const R11: usize = 6;
-pub(crate) const R10: usize = 7;
-pub(crate) const R9: usize = 8;
-pub(crate) const R8: usize = 9;
-pub(crate) const RAX: usize = 10;
-pub(crate) const RCX: usize = 11;
-pub(crate) const RDX: usize = 12;
-pub(crate) const RSI: usize = 13;
-pub(crate) const RDI: usize = 14;
+pub(crate) const RDI: usize = 0;
+pub(crate) const RSI: usize = 1;
+pub(crate) const RDX: usize = 2;
+pub(crate) const R10: usize = 3;
+pub(crate) const R8: usize = 4;
+pub(crate) const R9: usize = 5;
 /// Number of the system call that the context is in, or -1.
-pub(crate) const ORIG_RAX: usize = 15;
-pub(crate) const RIP: usize = 16;
-pub(crate) const CS: usize = 17;
-pub(crate) const EFLAGS: usize = 18;
-pub(crate) const RSP: usize = 19;
+pub(crate) const ORIG_RAX: usize = arch::NUMBER;
+pub(crate) const RAX: usize = arch::RESULT;
+pub(crate) const RIP: usize = 8;
+pub(crate) const RCX: usize = 9;
+pub(crate) const EFLAGS: usize = 10;
+pub(crate) const R11: usize = 11;
+pub(crate) const RSP: usize = 12;
+pub(crate) const RBP: usize = 13;
+pub(crate) const RBX: usize = 14;
+pub(crate) const R12: usize = 15;
+pub(crate) const R13: usize = 16;
+pub(crate) const R14: usize = 17;
+pub(crate) const R15: usize = 18;
+pub(crate) const CS: usize = 19;
 pub(crate) const SS: usize = 20;
 pub(crate) const FS_BASE: usize = 21;
 pub(crate) const GS_BASE: usize = 22;
-/// Words of `struct user_regs_struct`.
-pub(crate) const USER_REGS: usize = 27;
+const DS: usize = 23;
+const ES: usize = 24;
+const FS: usize = 25;
+const GS: usize = 26;
+/// The words in the order of `struct user_regs_struct`.
+pub(crate) const USER_REGS: [usize; 27] = [
+    R15, R14, R13, R12, RBP, RBX, R11, R10, R9, R8, RAX, RCX, RDX, RSI, RDI, ORIG_RAX, RIP, CS,
+    EFLAGS, RSP, SS, FS_BASE, GS_BASE, DS, ES, FS, GS,
+];
 /// Exception number of the last trap.
 pub(crate) const TRAPNO: usize = 27;
 /// Error code of the last trap.

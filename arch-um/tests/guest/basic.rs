@@ -38,7 +38,7 @@ fn syscall() {
         cx.gp[RDI] = i;
         assert_eq!(m.run(&space, &mut cx), Trap::Syscall);
         assert_eq!(cx.gp[RAX], 39);
-        assert_eq!(cx.gp[15], 39);
+        assert_eq!(cx.gp[NUMBER], 39);
         assert_eq!(cx.gp[RDI], i);
         assert_eq!(cx.gp[RIP], TEXT + 7);
         assert_eq!(cx.gp[RCX], TEXT + 7);
@@ -50,10 +50,10 @@ fn int80() {
     let m = Machine::new(1);
     let (space, mut cx, _) = m.program(code::int80());
     assert_eq!(m.run(&space, &mut cx), Trap::Syscall);
-    assert_eq!((cx.gp[15], cx.gp[RIP]), (u64::MAX, TEXT + 7));
+    assert_eq!((cx.gp[NUMBER], cx.gp[RIP]), (u64::MAX, TEXT + 7));
     cx.gp[RAX] = -38i64 as u64;
     assert_eq!(m.run(&space, &mut cx), Trap::Syscall);
-    assert_eq!((cx.gp[15], cx.gp[RBX]), (39, 0xffff_ffda));
+    assert_eq!((cx.gp[NUMBER], cx.gp[RBX]), (39, 0xffff_ffda));
 }
 
 fn page_faults() {
@@ -583,7 +583,7 @@ fn vdso_clock() {
         cx.gp[RDI] = function;
         cx.gp[RSI] = clock;
         assert_eq!(m.run(&space, &mut cx), Trap::Syscall);
-        match cx.gp[15] {
+        match cx.gp[NUMBER] {
             39 => {
                 assert_eq!(cx.gp[RSI], 0);
                 Some(cx.gp[RBX] * 1_000_000_000 + cx.gp[RDX])

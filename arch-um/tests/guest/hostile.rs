@@ -96,15 +96,10 @@ fn jumps() {
     let (base, code) = arch_um::stub_code();
     let mut lost = 0;
     for offset in 0..code.len() as u64 + 16 {
-        for regs in [
-            [DATA; 16],
-            [AREA0 + 0x4000; 16],
-            [AREA0 + PARK; 16],
-            [231; 16],
-        ] {
+        for value in [DATA, AREA0 + 0x4000, AREA0 + PARK, 231] {
             let (space, mut cx, data) = m.program(code::jump());
-            for (i, v) in regs.into_iter().enumerate().filter(|(i, _)| *i != 15) {
-                cx.gp[i] = v;
+            for i in GENERAL {
+                cx.gp[i] = value;
             }
             for at in (0..0x1000).step_by(8) {
                 word(data, at).store(39, Ordering::SeqCst);

@@ -9,16 +9,22 @@ use host_sys::{fd, mem, time};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-// Words of a context, as in struct user_regs_struct.
-pub const RBX: usize = 5;
-pub const R8: usize = 9;
-pub const RAX: usize = 10;
-pub const RCX: usize = 11;
-pub const RDX: usize = 12;
-pub const RSI: usize = 13;
-pub const RDI: usize = 14;
-pub const RIP: usize = 16;
-pub const RSP: usize = 19;
+// Words of a context.
+pub const RDI: usize = 0;
+pub const RSI: usize = 1;
+pub const RDX: usize = 2;
+pub const R8: usize = 4;
+pub const NUMBER: usize = hal::arch::NUMBER;
+pub const RAX: usize = hal::arch::RESULT;
+pub const RIP: usize = 8;
+pub const RCX: usize = 9;
+pub const R11: usize = 11;
+pub const RSP: usize = 12;
+pub const RBX: usize = 14;
+/// All registers that code may load with anything.
+pub const GENERAL: [usize; 15] = [
+    RDI, RSI, RDX, 3, R8, 5, RAX, RCX, R11, 13, RBX, 15, 16, 17, 18,
+];
 pub const FS_BASE: usize = 21;
 pub const GS_BASE: usize = 22;
 

@@ -2,13 +2,9 @@
 
 use abi::{Errno, SigSet, SigStack};
 use hal::UserContext;
-use hal::arch::{Arch, SigReturn, SignalDelivery, SyscallArgs, UserMem};
+use hal::arch::{Arch, NUMBER, SigReturn, SignalDelivery, UserMem};
 
-/// Words of [`UserContext::gp`]: the call's number and result, then arguments.
-pub const RET: usize = 0;
-/// First of six arguments.
-pub const ARG0: usize = 1;
-/// Instruction pointer.
+/// Word of [`UserContext::gp`]: instruction pointer.
 pub const IP: usize = 8;
 /// Stack pointer.
 pub const SP: usize = 9;
@@ -39,22 +35,8 @@ impl Arch for FakeArch {
         cx.gp[IP] = ip;
         cx.gp[SP] = sp;
     }
-    fn syscall(&self, cx: &UserContext) -> SyscallArgs {
-        let mut args = [0; 6];
-        args.copy_from_slice(&cx.gp[ARG0..ARG0 + 6]);
-        SyscallArgs {
-            nr: cx.gp[RET],
-            args,
-        }
-    }
-    fn set_return(&self, cx: &mut UserContext, val: u64) {
-        cx.gp[RET] = val;
-    }
-    fn get_return(&self, cx: &UserContext) -> u64 {
-        cx.gp[RET]
-    }
     fn restart_syscall(&self, cx: &mut UserContext, nr: u64) {
-        cx.gp[RET] = nr;
+        cx.gp[NUMBER] = nr;
         cx.gp[IP] = cx.gp[IP].wrapping_sub(2);
     }
     fn ip(&self, cx: &UserContext) -> u64 {

@@ -4,13 +4,19 @@ use crate::dev::Clock;
 use crate::mem::Pfn;
 use abi::{Errno, SigAction, SigInfo, SigSet, SigStack};
 use alloc::vec::Vec;
-use core::cell::UnsafeCell;
+use core::cell::{Cell, UnsafeCell};
 
 /// Number of general words in a [`UserContext`].
 pub const GP_WORDS: usize = 40;
+/// Arguments of a system call: the first of the general words.
+pub const ARGS: usize = 6;
+/// The word that holds the number of the system call that the context is in (x86: rax, sign bits kept).
+pub const NUMBER: usize = 6;
+/// The word that a system call's result, or `-errno`, goes to.
+pub const RESULT: usize = 7;
 
 /// The user-mode registers of one task. Which word is which register is known
-/// to the [`Arch`] and the engine only.
+/// to the [`Arch`] and the engine only, apart from those of system calls.
 #[repr(C, align(64))]
 pub struct UserContext {
     /// General registers, segment bases, the trap's details.
@@ -62,16 +68,32 @@ impl UserRegs {
     pub fn get(&self) -> *mut UserContext {
         self.0.get()
     }
+    /// The words of the system call that the registers are of.
+    ///
+    /// # Safety
+    /// It is the caller's turn.
+    #[inline]
+    pub unsafe fn syscall(&self) -> &SyscallWords {
+        // SAFETY: they come first in a context; the caller's promise.
+        unsafe { &*self.0.get().cast() }
+    }
 }
 
-/// A system call's number and six arguments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SyscallArgs {
-    /// Number (x86: rax, sign bits kept).
-    pub nr: u64,
-    /// Arguments in order.
-    pub args: [u64; 6],
+/// The arguments of a system call, in the registers.
+pub type SyscallArgs = [Cell<u64>; ARGS];
+
+/// The words of a system call, in the registers: in cells, because the call may change them while somebody looks.
+#[repr(C)]
+pub struct SyscallWords {
+    /// The first of the general words.
+    pub args: SyscallArgs,
+    /// The word [`NUMBER`].
+    pub number: Cell<u64>,
+    /// The word [`RESULT`].
+    pub result: Cell<u64>,
 }
+
+const _: () = assert!(ARGS == NUMBER && NUMBER + 1 == RESULT);
 
 /// User memory as the arch needs it for signal frames.
 pub trait UserMem {
@@ -116,13 +138,6 @@ pub trait Arch: Send + Sync {
 
     /// Prepares `cx` for a fresh program: everything zero but these; vector state initial.
     fn start(&self, cx: &mut UserContext, ip: u64, sp: u64);
-    /// Number and arguments of the trapped system call. Also marks the
-    /// context as "in a system call" for [`Arch::restart_syscall`].
-    fn syscall(&self, cx: &UserContext) -> SyscallArgs;
-    /// Sets the return value of the system call (or `-errno`).
-    fn set_return(&self, cx: &mut UserContext, val: u64);
-    /// The value last returned.
-    fn get_return(&self, cx: &UserContext) -> u64;
     /// Makes the task execute system call `nr` again with its original arguments.
     fn restart_syscall(&self, cx: &mut UserContext, nr: u64);
     /// Instruction pointer.

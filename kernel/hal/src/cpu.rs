@@ -11,6 +11,7 @@
 
 use crate::mem;
 use core::any::Any;
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// Number of a vCPU, from 0.
@@ -176,8 +177,8 @@ unsafe extern "Rust" {
 /// Head of the kernel stack that this code runs on.
 #[inline]
 pub fn current_stack() -> &'static StackHead {
-    let here = 0u8;
-    let at = (&raw const here).addr();
+    let here = MaybeUninit::<u8>::uninit();
+    let at = here.as_ptr().addr();
     if !mem::is_direct_map(at) {
         // SAFETY: no preconditions.
         return unsafe { lodger_hal_host_head() };

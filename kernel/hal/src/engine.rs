@@ -200,18 +200,18 @@ pub trait Engine: Send + Sync {
     fn run(&self, cpu: &CpuBlock, space: &dyn UserSpace, cx: &mut UserContext) -> Trap;
     /// Runs the program of the calling task, as [`Engine::run`] on whatever vCPU the task is, but carries out its system
     /// calls by `call`, until that says [`After::Look`]; then the trap is [`Trap::Syscall`]. `call` uses
-    /// the registers by itself and may wait.
+    /// the registers by itself and may wait. Before it changes others than the call's result it calls [`Engine::sync_regs`].
     fn run_program(
         &self,
         space: &dyn UserSpace,
         regs: &UserRegs,
-        call: &mut dyn FnMut() -> After,
+        call: &mut dyn FnMut(&UserRegs) -> After,
     ) -> Trap {
         loop {
             // SAFETY: the engine's turn, until `call` begins.
             let cx = unsafe { &mut *regs.get() };
             let trap = self.run(cpu::current_cpu(), space, cx);
-            if trap != Trap::Syscall || call() == After::Look {
+            if trap != Trap::Syscall || call(regs) == After::Look {
                 return trap;
             }
         }

@@ -67,10 +67,10 @@ mod xattr;
 
 use abi::{Errno, Result};
 use alloc::format;
+use core::cell::Cell;
 use decode::Trace;
-use hal::arch::SyscallArgs;
 use hal::platform::LogLevel;
-use task::{Ctx, Dispatch};
+use task::{Ctx, Dispatch, Outcome};
 
 /// For [`task::Kernel::set_dispatch`].
 pub const DISPATCH: Dispatch = Dispatch {
@@ -78,27 +78,26 @@ pub const DISPATCH: Dispatch = Dispatch {
     other: dispatch,
 };
 
-/// Carries out the system call with these registers.
-pub fn dispatch(cx: &Ctx, call: &SyscallArgs) -> Result<u64> {
+/// Carries out the system call in the registers.
+pub fn dispatch(cx: &Ctx) -> Outcome {
     if cx.kernel().params.strace {
-        return traced(cx, call);
+        return traced(cx);
     }
-    run(cx, call)
+    run(cx, number(cx))
 }
 
 /// The number is an int: its upper half does not count.
-#[inline]
-fn number(call: &SyscallArgs) -> u64 {
-    call.nr & 0xffff_ffff
+fn number(cx: &Ctx) -> u64 {
+    cx.task().syscall().number.get() & 0xffff_ffff
 }
 
-fn run(cx: &Ctx, call: &SyscallArgs) -> Result<u64> {
-    if mm::frame::pressure() && shortage::refuses(number(call)) {
-        return Err(Errno::ENOMEM);
+fn run(cx: &Ctx, nr: u64) -> Outcome {
+    if mm::frame::pressure() && shortage::refuses(nr) {
+        return Err(Errno::ENOMEM.0.into());
     }
-    match table::handler(number(call)) {
-        Some(handler) => handler(cx, &call.args),
-        None => missing(cx, number(call)),
+    match table::handler(nr) {
+        Some(handler) => handler(cx, &cx.task().syscall().args),
+        None => table::word_of(missing(cx, nr)),
     }
 }
 
@@ -118,17 +117,19 @@ fn missing(cx: &Ctx, nr: u64) -> Result<u64> {
 }
 
 #[cold]
-fn traced(cx: &Ctx, call: &SyscallArgs) -> Result<u64> {
+fn traced(cx: &Ctx) -> Outcome {
     let platform = cx.kernel().platform;
     let tid = cx.task().tid();
-    let nr = number(call);
+    let nr = number(cx);
     let row = table::row(nr);
-    let trace = Trace::enter(row, nr, &call.args, Some(cx.mm()));
+    let args = cx.task().syscall().args.each_ref().map(Cell::get);
+    let trace = Trace::enter(row, nr, &args, Some(cx.mm()));
     if row.is_some_and(|r| matches!(r.name, "exit" | "exit_group")) {
         platform.strace(&trace.without_result(tid));
-        return run(cx, call);
+        return run(cx, nr);
     }
-    let result = run(cx, call);
+    let outcome = run(cx, nr);
+    let result = outcome.map_err(|e| Errno(e as u16));
     platform.strace(&trace.leave(tid, cx.task().mm().as_deref(), result));
-    result
+    outcome
 }

@@ -17,7 +17,7 @@ pub(crate) fn refuses(nr: u64) -> bool {
     non_upper_case_globals,
     reason = "the numbers are named as the exported headers name them"
 )]
-fn makes_objects(nr: u32) -> bool {
+pub(crate) fn makes_objects(nr: u32) -> bool {
     matches!(
         nr,
         __NR_fork

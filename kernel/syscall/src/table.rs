@@ -24,8 +24,9 @@ use abi::{Errno, SigAction, SigInfo, SigSet, SigStack};
 /// Numbers below this have a place in the table.
 pub const COUNT: usize = 463;
 
+use core::cell::Cell;
 pub use task::Handler;
-use task::{Brief, Call};
+use task::{Call, Outcome};
 
 /// How far a call is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,6 +84,15 @@ impl Word for () {
     }
 }
 
+/// What the handler of a row gives.
+#[inline]
+pub(crate) fn word_of<T: Word>(result: Result<T>) -> Outcome {
+    match result {
+        Ok(v) => Ok(v.word()),
+        Err(e) => Err(e.0.into()),
+    }
+}
+
 macro_rules! words {
     ($($t:ty)*) => { $(
         impl Word for $t {
@@ -108,10 +118,10 @@ macro_rules! calls {
                 support: Support::$kind $(($why))?,
                 call: |cx, args| {
                     #[allow(unused_mut, reason = "a call may have no arguments")]
-                    let mut rest = args.iter().copied();
+                    let mut rest = args.iter().map(Cell::get);
                     $(let $arg: $ty = Arg::from_reg(rest.next().unwrap_or(0));)*
                     let _ = rest;
-                    $handler(cx $(, $arg)*).map(Word::word)
+                    word_of($handler(cx $(, $arg)*))
                 },
             },
         )*];
@@ -126,7 +136,7 @@ macro_rules! absent {
                 name: stringify!($name),
                 args: &[],
                 support: Support::Absent(Errno::$errno, $why),
-                call: |_, _| Err(Errno::$errno),
+                call: |_, _| Err(Errno::$errno.0 as u64),
             },
         )*];
     };
@@ -524,7 +534,7 @@ const fn enter(mut t: ByNumber, rows: &[Row]) -> ByNumber {
     while i < rows.len() {
         t[rows[i].nr as usize] = Some(Call {
             handler: rows[i].call,
-            brief: Brief::Never,
+            brief_below: 0,
         });
         i += 1;
     }
@@ -536,14 +546,14 @@ const fn calls() -> ByNumber {
     let mut i = 0;
     while i < BRIEF.len() {
         if let Some(call) = &mut t[BRIEF[i] as usize] {
-            call.brief = Brief::Always;
+            call.brief_below = u64::MAX;
         }
         i += 1;
     }
     i = 0;
     while i < MOVING.len() {
         if let Some(call) = &mut t[MOVING[i] as usize] {
-            call.brief = Brief::UpTo(BRIEF_BYTES);
+            call.brief_below = BRIEF_BYTES + 1;
         }
         i += 1;
     }
@@ -614,6 +624,14 @@ mod tests {
             .filter(|n| !UNASSIGNED.contains(n))
             .collect();
         assert_eq!(numbers, expected);
+    }
+
+    /// Brief calls are carried out even when memory for the kernel is short.
+    #[test]
+    fn brief_calls_make_no_objects() {
+        for nr in BRIEF.iter().chain(&MOVING) {
+            assert!(!crate::shortage::makes_objects(*nr), "{nr}");
+        }
     }
 
     #[test]

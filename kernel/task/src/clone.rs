@@ -334,7 +334,7 @@ fn child_registers(
         regs.fp = r.fp.clone();
         regs.home = 0;
     });
-    arch.set_return(&mut regs, 0);
+    regs.gp[hal::arch::RESULT] = 0;
     if args.stack != 0 {
         let top = if legacy {
             args.stack

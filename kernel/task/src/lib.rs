@@ -53,7 +53,7 @@ pub mod wait;
 pub use ctx::Ctx;
 pub use kernel::Kernel;
 pub use process::{Process, Session};
-pub use run::{Brief, Call, Dispatch, Handler};
+pub use run::{Call, Dispatch, Handler, Outcome};
 pub use task::{Task, current};
 
 /// Lock levels of this crate, between those of [`sync::level`].

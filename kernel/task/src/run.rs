@@ -1,49 +1,45 @@
 //! The loop a task spends its life in: run guest code, handle its trap.
 //!
-//! Life of a system call: `Engine::run_program` calls [`syscall`]; the time is
+//! Life of a system call: `Engine::run_program` calls [`Calls::carry_out`]; the time is
 //! charged ([`Meter`]); the function of the syscall layer ([`Dispatch`]) gets a [`Ctx`]; its
-//! result goes to the return register. If nothing else is to be done ([`is_settled`]) guest code goes on;
+//! result goes to the return register. If nothing else is to be done guest code goes on;
 //! else `run_program` returns, and pending interrupts, signals and a due change of task are handled ([`prepare_user`]).
+//!
+//! What a brief call goes through lies straight in one function, the rest apart from it: where a call takes some forty CPU
+//! cycles in all, each pointer that leads to another counts.
 
 use crate::signal::deliver::{Handled, Interrupted};
 use crate::task::flag;
 use crate::{Ctx, Kernel, Task, current, exit, oom, sched, signal};
 use abi::signal::{SIGBUS, SIGKILL, SIGSEGV};
-use abi::{Errno, Result, SigInfo};
+use abi::{Errno, SigInfo};
 use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use hal::arch::SyscallArgs;
+use hal::arch::{SyscallArgs, SyscallWords};
 use hal::cpu::{self, IRQ_ASYNC, IRQ_DEVICE, IRQ_RESCHED, IRQ_TIMER};
 use hal::engine::Engine;
 use hal::platform::LogLevel;
-use hal::{After, Arch, Prot, Trap};
+use hal::{After, Prot, Trap};
 use mm::Mm;
 use mm::aspace::FaultError;
+
+/// What a system call gives: its result, or an [`Errno`]'s number. Both are words, so they come in registers.
+pub type Outcome = core::result::Result<u64, u64>;
 
 /// Carries out a system call; the arguments as the registers hold them. The result goes to the return register unless
 /// [`Ctx::keep_regs`] was called. The restart errors ([`abi::Errno::ERESTARTSYS`]
 /// and its kin) are handled by the caller.
-pub type Handler = fn(&Ctx, &[u64; 6]) -> Result<u64>;
+pub type Handler = fn(&Ctx, &SyscallArgs) -> Outcome;
 
 /// A system call.
 #[derive(Clone, Copy)]
 pub struct Call {
     /// Carries it out.
     pub handler: Handler,
-    /// Whether it usually takes about as long as two looks at the clock.
-    pub brief: Brief,
-}
-
-/// When a system call is brief.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Brief {
-    /// Perhaps never.
-    Never,
-    /// Always.
-    Always,
-    /// With a third argument of so much at most.
-    UpTo(u64),
+    /// With a third argument below this, it usually takes about as long as two looks at the clock, and makes no kernel
+    /// objects. 0: never.
+    pub brief_below: u64,
 }
 
 /// The functions of the syscall layer.
@@ -51,14 +47,14 @@ pub enum Brief {
 pub struct Dispatch {
     /// System calls by number.
     pub calls: &'static [Option<Call>],
-    /// Carries out any other number, and any call when that is traced or memory is short.
-    pub other: fn(&Ctx, &SyscallArgs) -> Result<u64>,
+    /// Carries out any other number; any call when calls are traced; and those that are not brief when memory is short.
+    pub other: fn(&Ctx) -> Outcome,
 }
 
 /// Before there is a syscall layer.
 static NO_CALLS: Dispatch = Dispatch {
     calls: &[],
-    other: |_, _| Err(Errno::ENOSYS),
+    other: |_| Err(Errno::ENOSYS.0 as u64),
 };
 
 /// When the clock is looked at to charge a task's time to user and system mode.
@@ -77,7 +73,7 @@ struct Meter {
 }
 
 /// One in so many brief calls is looked at.
-const LOOK_EVERY: u32 = 16;
+const LOOK_EVERY: u32 = 64;
 
 impl Meter {
     fn new(task: &'static Task, engine: &'static dyn Engine) -> Meter {
@@ -89,7 +85,7 @@ impl Meter {
         }
     }
     fn is_recent(&self) -> bool {
-        let last = || sched::accounted(self.task.kernel);
+        let last = || sched::accounted(self.task);
         self.short != 0 && self.engine.ticks().wrapping_sub(last()) < self.short
     }
     /// Charges the time since the last look. Gives the time.
@@ -98,35 +94,40 @@ impl Meter {
     }
     /// Before guest code runs.
     fn enter_user(&mut self) {
-        let kernel = self.task.kernel;
-        if sched::is_alone(kernel) && (sched::is_in_user(self.task) || self.is_recent()) {
+        if sched::is_alone(self.task) && (sched::is_in_user(self.task) || self.is_recent()) {
             return sched::note_mode(self.task, true);
         }
         let now = self.look(true);
-        sched::program_tick(kernel, now);
+        sched::program_tick(self.task.kernel, now);
     }
     /// After a trap that is no system call.
     fn leave_user(&mut self) {
         self.look(false);
     }
-    /// After the trap of a system call.
-    fn begin_call(&mut self, brief: bool) {
-        if !brief {
-            match self.is_recent() {
-                true => sched::note_mode(self.task, false),
-                false => {
-                    self.look(false);
-                }
-            }
-            return;
-        }
+    /// After the trap of a system call that is brief.
+    #[inline]
+    fn begin_brief(&mut self) {
         self.brief_calls = self.brief_calls.wrapping_add(1);
-        match self.brief_calls % (2 * LOOK_EVERY) {
-            0 if !self.is_recent() => {
-                self.look(true);
+        if self.brief_calls % LOOK_EVERY == 0 {
+            self.notice_brief();
+        }
+    }
+    #[cold]
+    fn notice_brief(&mut self) {
+        let as_user = self.brief_calls % (2 * LOOK_EVERY) == 0;
+        if !as_user {
+            sched::note_mode(self.task, false);
+        } else if !self.is_recent() {
+            self.look(true);
+        }
+    }
+    /// After the trap of any other.
+    fn begin_call(&mut self) {
+        match self.is_recent() {
+            true => sched::note_mode(self.task, false),
+            false => {
+                self.look(false);
             }
-            LOOK_EVERY => sched::note_mode(self.task, false),
-            _ => {}
         }
     }
 }
@@ -192,14 +193,13 @@ const BUS_ADRERR: i32 = 2;
 /// when it returns.
 fn user_loop(task: &'static Task) {
     let platform = task.kernel.platform;
-    let (engine, arch) = (platform.engine(), platform.arch());
-    let mut meter = Meter::new(task, engine);
+    let engine = platform.engine();
+    let mut calls = Calls::new(task, engine);
     let mut cx = Ctx::of(task);
     // The first program's exec was no system call: the first one's result is stored.
     task.clear_flag(flag::KEEP_REGS);
-    let mut interrupted = None;
     loop {
-        if prepare_user(task, interrupted.take()) == Handled::Exit {
+        if prepare_user(task, calls.interrupted.take()) == Handled::Exit {
             return;
         }
         if task.flag(flag::NEW_CONTEXT) {
@@ -207,17 +207,15 @@ fn user_loop(task: &'static Task) {
             cx = Ctx::of(task);
         }
         let Some(mm) = cx.try_mm() else { return };
-        meter.enter_user();
-        let trap = engine.run_program(mm.space(), &task.regs, &mut || {
-            interrupted = syscall(&cx, arch, &mut meter);
-            if interrupted.is_some() || !is_settled(task) {
-                return After::Look;
-            }
-            meter.enter_user();
-            After::GoOn
+        calls.meter.enter_user();
+        let trap = engine.run_program(mm.space(), &task.regs, &mut |regs| {
+            // SAFETY: the task's own registers, which are left to this function.
+            #[expect(unsafe_code)]
+            let words = unsafe { regs.syscall() };
+            calls.carry_out(&cx, words)
         });
         if trap != Trap::Syscall {
-            meter.leave_user();
+            calls.meter.leave_user();
         }
         if let Some(what) = mm.space().notice() {
             let comm = task.comm();
@@ -245,49 +243,99 @@ fn user_loop(task: &'static Task) {
     }
 }
 
-/// Carries out the system call in the registers. Gives what to decide if signals interrupted it.
-fn syscall(cx: &Ctx, arch: &dyn Arch, meter: &mut Meter) -> Option<Interrupted> {
-    let (task, kernel) = (cx.task(), cx.kernel());
-    let args = task.with_regs(|r| arch.syscall(r));
-    let dispatch = kernel.dispatch.get().unwrap_or(&NO_CALLS);
-    // The number is an int: its upper half does not count.
-    let call = dispatch.calls.get(args.nr as u32 as usize);
-    let call = call.and_then(|c| c.as_ref());
-    meter.begin_call(call.is_some_and(|c| match c.brief {
-        Brief::Never => false,
-        Brief::Always => true,
-        Brief::UpTo(n) => args.args[2] <= n,
-    }));
-    task.syscall_nr.store(args.nr, Ordering::Relaxed);
-    let result = match call {
-        Some(c) if !kernel.params.strace && !mm::frame::pressure() => (c.handler)(cx, &args.args),
-        _ => (dispatch.other)(cx, &args),
-    };
-    task.syscall_nr.store(u64::MAX, Ordering::Relaxed);
-    if task.flags.load(Ordering::Relaxed) & flag::KEEP_REGS != 0 {
-        task.clear_flag(flag::KEEP_REGS);
-        return None;
-    }
-    match result {
-        Ok(v) => task.with_regs(|r| arch.set_return(r, v)),
-        Err(e) => {
-            if let Some(i) = Interrupted::from_errno(e, args.nr) {
-                task.with_regs(|r| arch.set_return(r, Errno::EINTR.to_return()));
-                return Some(i);
-            }
-            task.with_regs(|r| arch.set_return(r, e.to_return()));
-        }
-    }
-    None
+/// The system calls of a task.
+struct Calls {
+    meter: Meter,
+    /// Those that are carried out at once, by number.
+    by_number: &'static [Option<Call>],
+    other: fn(&Ctx) -> Outcome,
+    /// What to decide if the last one was interrupted by signals.
+    interrupted: Option<Interrupted>,
 }
 
-/// Whether guest code may go on behind a system call: [`prepare_user`] would find nothing to do, and the
-/// address space is the same. The engine looks at pending interrupts anyway.
-fn is_settled(task: &Task) -> bool {
-    const LOOK: u32 = flag::SIGPENDING | flag::EXIT | flag::RESTORE_MASK | flag::NEW_CONTEXT;
-    task.flags.load(Ordering::Acquire) & LOOK == 0
-        && !sched::misplaced(task)
-        && !sched::need_resched(task.kernel)
+/// What [`prepare_user`] would do something about, or the engine must hear of.
+const LOOK: u32 = flag::SIGPENDING | flag::EXIT | flag::RESTORE_MASK | flag::NEW_CONTEXT;
+
+impl Calls {
+    fn new(task: &'static Task, engine: &'static dyn Engine) -> Calls {
+        let kernel = task.kernel;
+        let dispatch = kernel.dispatch.get().unwrap_or(&NO_CALLS);
+        Calls {
+            meter: Meter::new(task, engine),
+            by_number: if kernel.params.strace {
+                &[]
+            } else {
+                dispatch.calls
+            },
+            other: dispatch.other,
+            interrupted: None,
+        }
+    }
+
+    /// Carries out the system call in the registers, and says what follows it. The engine looks at pending interrupts anyway.
+    fn carry_out(&mut self, cx: &Ctx, words: &SyscallWords) -> After {
+        let task = cx.task();
+        // The number is an int: its upper half does not count.
+        let call = self.by_number.get(words.number.get() as u32 as usize);
+        let outcome = match call.and_then(|c| c.as_ref()) {
+            Some(c) if words.args[2].get() < c.brief_below => {
+                self.meter.begin_brief();
+                (c.handler)(cx, &words.args)
+            }
+            call => self.carry_out_long(cx, words, call),
+        };
+        let flags = task.flags.load(Ordering::Acquire);
+        match outcome {
+            Ok(v) if flags & (flag::KEEP_REGS | LOOK) == 0 => words.result.set(v),
+            _ if self.finish(task, words, outcome) => {}
+            _ => return After::Look,
+        }
+        match sched::is_quiet(task) {
+            true => After::GoOn,
+            false => self.settle(task),
+        }
+    }
+
+    /// A call that is not brief, or not in the table.
+    #[inline(never)]
+    fn carry_out_long(&mut self, cx: &Ctx, words: &SyscallWords, call: Option<&Call>) -> Outcome {
+        self.meter.begin_call();
+        match call {
+            Some(c) if !mm::frame::pressure() => (c.handler)(cx, &words.args),
+            _ => (self.other)(cx),
+        }
+    }
+
+    /// After a call: what follows it where there is something to look at.
+    #[cold]
+    fn settle(&mut self, task: &'static Task) -> After {
+        if sched::misplaced(task) || sched::need_resched(task) {
+            return After::Look;
+        }
+        self.meter.enter_user();
+        After::GoOn
+    }
+
+    /// Puts the result where it belongs. Whether guest code may go on behind the call.
+    #[cold]
+    fn finish(&mut self, task: &'static Task, words: &SyscallWords, outcome: Outcome) -> bool {
+        if task.flags.load(Ordering::Relaxed) & flag::KEEP_REGS != 0 {
+            task.clear_flag(flag::KEEP_REGS);
+        } else {
+            match outcome.map_err(|e| Errno(e as u16)) {
+                Ok(v) => words.result.set(v),
+                Err(e) => {
+                    self.interrupted = Interrupted::from_errno(e, words.number.get());
+                    let e = match self.interrupted {
+                        Some(_) => Errno::EINTR,
+                        None => e,
+                    };
+                    words.result.set(e.to_return());
+                }
+            }
+        }
+        self.interrupted.is_none() && task.flags.load(Ordering::Acquire) & LOOK == 0
+    }
 }
 
 /// Everything that has to happen before guest code runs: interrupts, signals,
@@ -315,7 +363,7 @@ fn prepare_user(task: &'static Task, mut interrupted: Option<Interrupted>) -> Ha
             sched::migrate();
             continue;
         }
-        if sched::need_resched(kernel) {
+        if sched::need_resched(task) {
             sched::schedule();
             continue;
         }

@@ -9,6 +9,7 @@ use abi::{SigInfo, SigSet, SigStack};
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use hal::arch::{NUMBER, SyscallWords};
 use hal::cpu::{self, SavedStack, Waiter};
 use hal::{UserContext, UserRegs};
 use mm::{Mm, MmUser};
@@ -126,8 +127,6 @@ pub struct Task {
     pub(crate) nivcsw: AtomicU64,
     pub(crate) minflt: AtomicU64,
     pub(crate) majflt: AtomicU64,
-    /// Number of the system call being carried out; `u64::MAX` = none (for /proc/PID/syscall).
-    pub(crate) syscall_nr: AtomicU64,
     /// Ended with this wait status (zombie leaders).
     pub(crate) exit_status: AtomicI32,
     /// vfork(2): the parent waits here until exec or exit.
@@ -205,7 +204,6 @@ impl Task {
             nivcsw: AtomicU64::new(0),
             minflt: AtomicU64::new(0),
             majflt: AtomicU64::new(0),
-            syscall_nr: AtomicU64::new(u64::MAX),
             exit_status: AtomicI32::new(0),
             vfork_done: SpinLock::new(None),
             restart: SpinLock::new(None),
@@ -348,10 +346,21 @@ impl Task {
     pub fn last_cpu(&self) -> u32 {
         self.sched.cpu.load(Ordering::Relaxed)
     }
-    /// Number of the system call it is in.
+    /// Number of the system call that it is in or has made last, if it came to the kernel by one.
     pub fn current_syscall(&self) -> Option<u64> {
-        let nr = self.syscall_nr.load(Ordering::Relaxed);
+        // SAFETY: an aligned word of the task's. Whoever writes to it meanwhile does so by one store.
+        #[expect(unsafe_code)]
+        let nr = unsafe { AtomicU64::from_ptr(&raw mut (*self.regs.get()).gp[NUMBER]) };
+        let nr = nr.load(Ordering::Relaxed);
         (nr != u64::MAX).then_some(nr)
+    }
+    /// The system call in the registers. Only for the current task.
+    pub fn syscall(&self) -> &SyscallWords {
+        // SAFETY: as for `with_regs`.
+        #[expect(unsafe_code)]
+        unsafe {
+            self.regs.syscall()
+        }
     }
     /// Access to the user registers. Only for the current task (or before it first runs).
     pub(crate) fn with_regs<T>(&self, f: impl FnOnce(&mut UserContext) -> T) -> T {

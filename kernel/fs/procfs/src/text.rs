@@ -573,10 +573,14 @@ pub(crate) fn schedstat(who: &Who) -> Result<Vec<u8>> {
 }
 
 pub(crate) fn syscall(who: &Who) -> Result<Vec<u8>> {
+    let t = who.task()?;
+    if t.state_char() == 'R' {
+        return Ok(b"running\n".to_vec());
+    }
     // Registers of another task cannot be read while it may run.
-    Ok(match who.task()?.current_syscall() {
+    Ok(match t.current_syscall() {
         Some(nr) => format!("{nr} 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0\n"),
-        None => String::from("running\n"),
+        None => String::from("-1 0x0 0x0\n"),
     }
     .into_bytes())
 }

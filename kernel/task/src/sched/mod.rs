@@ -41,7 +41,7 @@ use crate::{Kernel, Task, current, kernel::CpuTimes, level};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{
-    AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
 use hal::cpu::{self, CpuBlock, IRQ_NOTIFY, IRQ_RESCHED};
 use queue::{FairQueue, RtQueue};
@@ -67,6 +67,8 @@ pub(crate) struct SchedEntity {
     pub on_rq: AtomicBool,
     pub on_cpu: AtomicBool,
     pub in_user: AtomicBool,
+    /// The run queue of the vCPU that it runs on.
+    queue: AtomicPtr<RunQueue>,
     pub affinity: AtomicU64,
     pub policy: AtomicU32,
     pub nice: AtomicI32,
@@ -90,12 +92,18 @@ pub(crate) struct SchedEntity {
 }
 
 impl SchedEntity {
+    /// Says on whose vCPU it is about to run.
+    fn set_queue(&self, rq: &RunQueue) {
+        let at = core::ptr::from_ref(rq).cast_mut();
+        self.queue.store(at, Ordering::Relaxed);
+    }
     pub(crate) fn new(p: SchedParams, affinity: u64) -> SchedEntity {
         SchedEntity {
             cpu: AtomicU32::new(0),
             on_rq: AtomicBool::new(false),
             on_cpu: AtomicBool::new(false),
             in_user: AtomicBool::new(false),
+            queue: AtomicPtr::new(core::ptr::null_mut()),
             affinity: AtomicU64::new(affinity),
             policy: AtomicU32::new(p.policy as u32),
             nice: AtomicI32::new(p.nice),
@@ -237,6 +245,7 @@ impl Scheduler {
     pub(crate) fn add_cpu(&self, block: &'static CpuBlock, idle: Arc<Task>) {
         let rq = self.rq(block.id);
         let _ = rq.block.set(block);
+        idle.sched.set_queue(rq);
         idle.sched.cpu.store(block.id, Ordering::Relaxed);
         idle.sched.on_cpu.store(true, Ordering::Relaxed);
         let mut q = rq.inner.lock();
@@ -337,10 +346,29 @@ impl Rq {
     }
 }
 
+/// The run queue of the vCPU that `task`, the current one, runs on.
+#[inline]
+fn queue_of(task: &Task) -> &'static RunQueue {
+    // SAFETY: set before the task first runs, to a queue that lives as long as the machine.
+    #[expect(unsafe_code)]
+    unsafe {
+        &*task.sched.queue.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether the current task may go on in user mode, in which its time counts, with nothing else to be done: whoever
+/// finds it [`misplaced`] asks for another look.
+#[inline]
+pub(crate) fn is_quiet(task: &Task) -> bool {
+    let rq = queue_of(task);
+    is_in_user(task)
+        && !rq.need_resched.load(Ordering::Relaxed)
+        && rq.nr.load(Ordering::Relaxed) < 2
+}
+
 /// Whether no other task waits for this vCPU, so that no tick is needed.
-pub(crate) fn is_alone(kernel: &Kernel) -> bool {
-    let rq = kernel.sched.rq(cpu::current_cpu().id);
-    rq.nr.load(Ordering::Relaxed) < 2
+pub(crate) fn is_alone(task: &Task) -> bool {
+    queue_of(task).nr.load(Ordering::Relaxed) < 2
 }
 
 /// Waits until woken, or until the deadline; the state has been announced.
@@ -445,6 +473,7 @@ pub(crate) fn schedule() {
     assert!(prev.stack.intact(), "kernel stack overflow");
     next.sched.on_cpu.store(true, Ordering::SeqCst);
     next.stack.set_cpu(block);
+    next.sched.set_queue(rq);
     let (save, load) = (
         core::ptr::from_ref(&prev.saved_sp),
         core::ptr::from_ref(&next.saved_sp),
@@ -627,12 +656,8 @@ pub(crate) fn set_need_resched(kernel: &Kernel, cpu: u32) {
 }
 
 /// Whether the current task should give way.
-pub(crate) fn need_resched(kernel: &Kernel) -> bool {
-    kernel
-        .sched
-        .rq(cpu::current_cpu().id)
-        .need_resched
-        .load(Ordering::Relaxed)
+pub(crate) fn need_resched(task: &Task) -> bool {
+    queue_of(task).need_resched.load(Ordering::Relaxed)
 }
 
 /// Runs another task if this vCPU should; handles pending interrupts first.
@@ -646,7 +671,7 @@ pub(crate) fn preempt_point(task: &Task) {
     if block.pending.load(Ordering::Relaxed) != 0 {
         crate::run::interrupts(task.kernel, block.take_pending());
     }
-    if need_resched(task.kernel) {
+    if need_resched(task) {
         schedule();
     }
     if mm::frame::nearly_empty() {

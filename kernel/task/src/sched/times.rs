@@ -1,9 +1,8 @@
 //! Time in user and system mode.
 
-use super::RunQueue;
-use crate::{Kernel, Task};
+use super::{RunQueue, queue_of};
+use crate::Task;
 use core::sync::atomic::{AtomicU64, Ordering};
-use hal::cpu;
 
 /// Brings the task's times up to date at `now`.
 ///
@@ -37,7 +36,7 @@ pub(super) fn add(word: &AtomicU64, n: u64) -> u64 {
 /// The current task goes to user mode (`true`) or comes back. Returns the time.
 pub(crate) fn user_transition(t: &Task, user: bool) -> u64 {
     let now = t.kernel.now();
-    account(t.kernel.sched.rq(cpu::current_cpu().id), t, now);
+    account(queue_of(t), t, now);
     t.sched.in_user.store(user, Ordering::Relaxed);
     now
 }
@@ -49,9 +48,8 @@ pub(crate) fn note_mode(t: &Task, user: bool) {
 }
 
 /// Engine ticks when the times of what this vCPU runs were last brought up to date.
-pub(crate) fn accounted(kernel: &Kernel) -> u64 {
-    let rq = kernel.sched.rq(cpu::current_cpu().id);
-    rq.accounted.load(Ordering::Relaxed)
+pub(crate) fn accounted(t: &Task) -> u64 {
+    queue_of(t).accounted.load(Ordering::Relaxed)
 }
 
 /// Whether the current task's time counts as that of user mode.
