@@ -148,6 +148,11 @@ impl<'a> UserIo<'a> {
         }
         Ok(done)
     }
+    /// Where the next `n` bytes are, if they are all in the only buffer.
+    #[inline]
+    fn whole(&self, n: usize) -> Option<u64> {
+        (self.iov.is_empty() && n <= self.left).then_some(self.single.base + self.off)
+    }
     fn advance(&mut self, k: usize) {
         self.off += k as u64;
         self.left -= k;
@@ -159,7 +164,14 @@ impl Sink for UserIo<'_> {
         self.left
     }
     fn put(&mut self, data: &[u8]) -> Result<usize> {
-        self.step(data.len(), |mm, a, r| mm.write(a, &data[r]))
+        let n = data.len();
+        if let Some(addr) = self.whole(n)
+            && self.mm.write(addr, data).is_ok()
+        {
+            self.advance(n);
+            return Ok(n);
+        }
+        self.step(n, |mm, a, r| mm.write(a, &data[r]))
     }
 }
 
@@ -168,8 +180,14 @@ impl Source for UserIo<'_> {
         self.left
     }
     fn take(&mut self, buf: &mut [u8]) -> Result<usize> {
-        let len = buf.len();
-        self.step(len, |mm, a, r| mm.read(a, &mut buf[r]))
+        let n = buf.len();
+        if let Some(addr) = self.whole(n)
+            && self.mm.read(addr, buf).is_ok()
+        {
+            self.advance(n);
+            return Ok(n);
+        }
+        self.step(n, |mm, a, r| mm.read(a, &mut buf[r]))
     }
     fn untake(&mut self, mut n: usize) {
         while n > 0 {

@@ -48,13 +48,16 @@ pub(crate) fn barrier() {
     }
 }
 
-/// Adds `n` to a statistic that only kernel code adds to.
+/// Adds to statistics that only kernel code adds to.
 #[inline]
-pub fn count(counter: &AtomicU64, n: u64) {
-    if !is_alone() {
-        counter.fetch_add(n, Ordering::Relaxed);
-        return;
+pub fn count<const N: usize>(counters: [(&AtomicU64, u64); N]) {
+    let alone = is_alone();
+    for (counter, n) in counters {
+        if alone {
+            let was = counter.load(Ordering::Relaxed);
+            counter.store(was.wrapping_add(n), Ordering::Relaxed);
+        } else {
+            counter.fetch_add(n, Ordering::Relaxed);
+        }
     }
-    let was = counter.load(Ordering::Relaxed);
-    counter.store(was.wrapping_add(n), Ordering::Relaxed);
 }

@@ -55,6 +55,7 @@ mod base {
     pub(crate) use hal::cpu;
 }
 mod alone;
+mod held;
 mod mutex;
 mod once;
 mod spin;
@@ -63,6 +64,7 @@ pub mod timer;
 mod wait;
 
 pub use alone::count;
+pub use held::Held;
 pub use mutex::{Mutex, MutexGuard, ReadGuard, RwLock, WriteGuard};
 pub use once::Once;
 pub use spin::{SpinGuard, SpinLock};

@@ -153,14 +153,17 @@ impl WaitQueue {
         last
     }
     /// Wakes everybody.
+    #[inline]
     pub fn wake_all(&self) {
         self.wake(usize::MAX, 0);
     }
     /// Wakes everybody, announcing poll bits.
+    #[inline]
     pub fn wake_key(&self, key: u32) {
         self.wake(usize::MAX, key);
     }
     /// Wakes one exclusive waiter (and all others).
+    #[inline]
     pub fn wake_one(&self) {
         self.wake(1, 0);
     }

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use ipc::Ipc;
 use mm::Mm;
+use sync::Held;
 use task::signal::SI_USER;
 use task::{Ctx, Process, Task};
 use vfs::namei::{Walk, WalkFlags};
@@ -17,6 +18,12 @@ pub const CWD: DirFd = DirFd(raw::AT_FDCWD);
 /// The file behind a descriptor. [`Errno::EBADF`], also for O_PATH.
 pub fn file(cx: &Ctx, fd: Fd) -> Result<Arc<File>> {
     cx.files().get_io(fd.0)
+}
+
+/// As [`file()`], for calls that close no descriptor.
+#[inline]
+pub fn hold(cx: &Ctx, fd: Fd) -> Result<Held<File>> {
+    cx.hold(fd.0)
 }
 
 /// The file behind a descriptor, O_PATH included.

@@ -5,10 +5,10 @@ use crate::cx::{self, mm};
 use crate::flags::{Resource, RwFlags, Whence};
 use abi::io::{IOV_MAX, IoVec};
 use abi::{Errno, Result, signal};
-use alloc::sync::Arc;
 use mm::Mm;
 use mm::io::{Sink, Source};
 use mm::user::UserIo;
+use sync::Held;
 use task::Ctx;
 use vfs::{File, FileType, OpenFlags};
 
@@ -79,16 +79,14 @@ fn one(mm: &Mm, addr: u64, count: u64) -> Result<UserIo<'_>> {
 /// Counts a read for /proc/PID/io.
 fn count_read(cx: &Ctx, n: usize) -> usize {
     let [rchar, _, syscr, ..] = &cx.process().io;
-    sync::count(rchar, n as u64);
-    sync::count(syscr, 1);
+    sync::count([(rchar, n as u64), (syscr, 1)]);
     n
 }
 
 /// Counts a write for /proc/PID/io.
 fn count_write(cx: &Ctx, n: usize) -> usize {
     let [_, wchar, _, syscw, ..] = &cx.process().io;
-    sync::count(wchar, n as u64);
-    sync::count(syscw, 1);
+    sync::count([(wchar, n as u64), (syscw, 1)]);
     n
 }
 
@@ -98,8 +96,8 @@ fn offset(v: i64) -> Result<u64> {
 }
 
 /// The file of a positional call. [`Errno::ESPIPE`].
-fn seekable(cx: &Ctx, fd: Fd) -> Result<Arc<File>> {
-    let f = cx::file(cx, fd)?;
+fn seekable(cx: &Ctx, fd: Fd) -> Result<Held<File>> {
+    let f = cx::hold(cx, fd)?;
     if f.ops.seekable() {
         Ok(f)
     } else {
@@ -109,7 +107,7 @@ fn seekable(cx: &Ctx, fd: Fd) -> Result<Arc<File>> {
 
 /// Reads from a descriptor: `read(2)`.
 pub fn sys_read(cx: &Ctx, fd: Fd, buf: BytesOut, count: u64) -> Result<usize> {
-    let f = cx::file(cx, fd)?;
+    let f = cx::hold(cx, fd)?;
     f.check_readable()?;
     let mm = mm(cx);
     f.read(cx, &mut one(mm, buf.0, count)?)
@@ -118,7 +116,7 @@ pub fn sys_read(cx: &Ctx, fd: Fd, buf: BytesOut, count: u64) -> Result<usize> {
 
 /// Writes to a descriptor: `write(2)`.
 pub fn sys_write(cx: &Ctx, fd: Fd, buf: Bytes, count: u64) -> Result<usize> {
-    let f = cx::file(cx, fd)?;
+    let f = cx::hold(cx, fd)?;
     f.check_writable()?;
     let mm = mm(cx);
     write(cx, &f, None, &mut one(mm, buf.0, count)?)
@@ -145,7 +143,7 @@ pub fn sys_pwrite64(cx: &Ctx, fd: Fd, buf: Bytes, count: u64, pos: i64) -> Resul
 
 /// Reads into several buffers: `readv(2)`.
 pub fn sys_readv(cx: &Ctx, fd: Fd, iov: IovOut, iovcnt: u64) -> Result<usize> {
-    let f = cx::file(cx, fd)?;
+    let f = cx::hold(cx, fd)?;
     f.check_readable()?;
     let mm = mm(cx);
     let mut io = vectors(mm, iov.0, iovcnt)?;
@@ -157,7 +155,7 @@ pub fn sys_readv(cx: &Ctx, fd: Fd, iov: IovOut, iovcnt: u64) -> Result<usize> {
 
 /// Writes from several buffers: `writev(2)`.
 pub fn sys_writev(cx: &Ctx, fd: Fd, iov: Iov, iovcnt: u64) -> Result<usize> {
-    let f = cx::file(cx, fd)?;
+    let f = cx::hold(cx, fd)?;
     f.check_writable()?;
     let mm = mm(cx);
     let mut io = vectors(mm, iov.0, iovcnt)?;
@@ -228,7 +226,7 @@ pub fn sys_pwritev2(
     flags: RwFlags,
 ) -> Result<usize> {
     let (f, pos) = match low {
-        -1 => (cx::file(cx, fd)?, None),
+        -1 => (cx::hold(cx, fd)?, None),
         _ => {
             let pos = offset(low)?;
             (seekable(cx, fd)?, Some(pos))
@@ -256,7 +254,7 @@ pub fn sys_pwritev2(
 
 /// Moves the file position: `lseek(2)`.
 pub fn sys_lseek(cx: &Ctx, fd: Fd, offset: i64, whence: Whence) -> Result<u64> {
-    let f = cx::file(cx, fd)?;
+    let f = cx::hold(cx, fd)?;
     if whence.0 > Whence::SEEK_HOLE {
         return Err(Errno::EINVAL);
     }

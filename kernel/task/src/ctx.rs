@@ -8,6 +8,7 @@ use core::cell::OnceCell;
 use hal::UserContext;
 use mm::Mm;
 use mm::aspace::MmLimits;
+use sync::Held;
 use vfs::file::{Caller, SignalSource};
 use vfs::namei::Walk;
 use vfs::{Cred, FdTable, File, FsContext};
@@ -104,6 +105,23 @@ impl Ctx {
     #[inline]
     pub fn file(&self, fd: i32) -> Result<Arc<File>> {
         self.files().get_io(fd)
+    }
+    /// As [`Ctx::file`], for calls that close no descriptor. While no other task uses the table, the reference need not be counted.
+    #[inline]
+    pub fn hold(&self, fd: i32) -> Result<Held<File>> {
+        let files = self.files();
+        let shared = files.is_shared();
+        files.with_io(fd, |f| {
+            if shared {
+                return Held::counted(f.clone());
+            }
+            // SAFETY: only a task that uses a table takes files out of it, or lets others use it. The one
+            // that does is in this call, and does neither.
+            #[expect(unsafe_code)]
+            unsafe {
+                Held::uncounted(f)
+            }
+        })
     }
     /// Installs a file at the lowest free descriptor.
     pub fn install(&self, file: Arc<File>, cloexec: bool) -> Result<i32> {

@@ -122,6 +122,7 @@ impl Deref for FdUser {
 
 impl FdTable {
     /// Whether more than one task uses it. Only such a task can make it so.
+    #[inline]
     pub fn is_shared(&self) -> bool {
         self.users.load(Ordering::Acquire) > 1
     }
@@ -165,6 +166,16 @@ impl FdTable {
             return Err(Errno::EBADF);
         }
         Ok(f)
+    }
+    /// What `f` makes of the file behind `fd`, with the table locked. Errors as [`FdTable::get_io`].
+    #[inline]
+    pub fn with_io<T>(&self, fd: i32, f: impl FnOnce(&Arc<File>) -> T) -> Result<T> {
+        let t = self.table.lock();
+        let file = t.get(fd).ok_or(Errno::EBADF)?;
+        if file.flags().contains(crate::OpenFlags::PATH) {
+            return Err(Errno::EBADF);
+        }
+        Ok(f(file))
     }
     /// Whether a number below `limit` is free. [`Errno::EMFILE`]. For calls that do more than to install a file.
     pub fn check_room(&self, limit: u64) -> Result {

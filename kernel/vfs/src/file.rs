@@ -301,6 +301,7 @@ impl File {
         }
     }
     /// Current flags.
+    #[inline]
     pub fn flags(&self) -> OpenFlags {
         OpenFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
     }

@@ -159,6 +159,7 @@ impl File {
         Ok(())
     }
     /// [`Errno::EBADF`] if the file is not open for reading.
+    #[inline]
     pub fn check_readable(&self) -> Result {
         if self.flags().readable() {
             Ok(())
@@ -167,6 +168,7 @@ impl File {
         }
     }
     /// [`Errno::EBADF`] if the file is not open for writing.
+    #[inline]
     pub fn check_writable(&self) -> Result {
         if self.flags().writable() {
             Ok(())

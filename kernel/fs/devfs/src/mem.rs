@@ -78,6 +78,9 @@ impl MemDevice {
                 Err(e) => return Err(e),
             };
             done += k;
+            if done == want {
+                break;
+            }
             let me = hal::cpu::current_waiter();
             me.yield_if_needed();
             if k < n || me.interrupted() {
