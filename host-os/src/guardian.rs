@@ -84,9 +84,11 @@ impl Guardian {
         let page = Page::map()?;
         let [ours, theirs] = fd::socketpair(libc::SOCK_STREAM | libc::SOCK_CLOEXEC)?;
         let parent = task::getpid();
+        // Made and dropped here: in the guardian, giving memory back may take calls that it is not to make.
+        let calls = confine::guardian_calls();
         // SAFETY: one thread; the child only makes raw calls and never returns.
         match unsafe { misc::fork() } {
-            Ok(0) => guard(tty, theirs, page, parent),
+            Ok(0) => guard(tty, theirs, page, parent, &calls),
             Ok(pid) => {
                 fd::close(theirs);
                 page.keep()?;
@@ -117,8 +119,8 @@ impl Guardian {
     }
 }
 
-/// The guardian's life.
-fn guard(tty: i32, pipe: i32, page: &'static Page, parent: i32) -> ! {
+/// The guardian's life. It takes no memory and gives none back.
+fn guard(tty: i32, pipe: i32, page: &'static Page, parent: i32, calls: &[libc::sock_filter]) -> ! {
     const PIDFD_OPEN: libc::c_long = 434;
     signal::set_mask(u64::MAX);
     // Out of the session: signals to the terminal's groups and background
@@ -148,7 +150,7 @@ fn guard(tty: i32, pipe: i32, page: &'static Page, parent: i32) -> ! {
     // Both can only fail where there is less to lose.
     let _ = host_sys::rights::keep_capabilities(0);
     let _ = host_sys::rights::no_new_privileges();
-    let _ = host_sys::rights::filter_calls(&confine::guardian_calls(), false);
+    let _ = host_sys::rights::filter_calls(calls, false);
     let entry = |fd| libc::pollfd {
         fd,
         events: libc::POLLIN,

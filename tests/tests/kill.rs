@@ -211,9 +211,7 @@ fn round(victim: Victim) -> Result<(), String> {
     if draining && !p.unread.contains(message) {
         return Err(format!("{what}: no message in {:?}", p.unread));
     }
-    if p.settings() != before {
-        return Err(format!("{what}: the terminal is not as it was"));
-    }
+    p.is_restored().map_err(|e| format!("{what}: {e}"))?;
     let changes = marker.changes();
     if !changes.is_empty() {
         return Err(format!("{what}: {changes:?}"));

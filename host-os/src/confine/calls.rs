@@ -286,7 +286,6 @@ pub(crate) fn guardian_rows() -> Vec<Row> {
             vec![tty(libc::TCGETS as u32), tty(libc::TCSETS as u32)],
         ),
         row(libc::SYS_restart_syscall, vec![vec![]]),
-        row(libc::SYS_munmap, vec![vec![]]),
         row(libc::SYS_exit_group, vec![vec![]]),
     ]
 }
