@@ -8,12 +8,14 @@ use super::{
 use crate::exit::{self, cld};
 use crate::process::{Report, Stop};
 use crate::task::{flag, state};
-use crate::{Task, sched};
+use crate::{Task, oom, sched};
 use abi::signal::{SIGSEGV, SIGSTOP};
 use abi::{Errno, SigAction, SigInfo, SigSet};
 use core::sync::atomic::Ordering;
 use hal::arch::{SignalDelivery, UserMem};
+use hal::{PAGE_SIZE, Prot};
 use mm::Mm;
+use mm::aspace::FaultError;
 
 /// Whether the task goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,15 +69,51 @@ impl Interrupted {
     }
 }
 
-/// Guest memory for signal frames.
-pub(crate) struct MmMem<'a>(pub &'a Mm);
+/// Guest memory for the signal frames of a task, the current one. Who finds none for a frame when it is short waits as for a
+/// page that the program touches itself: a handler is no reason to die of it.
+pub(crate) struct FrameMem<'a> {
+    pub(crate) task: &'a Task,
+    pub(crate) mm: &'a Mm,
+}
 
-impl UserMem for MmMem<'_> {
+/// How often memory is waited for.
+const TRIES: u32 = 100;
+
+impl FrameMem<'_> {
+    fn access(
+        &self,
+        addr: u64,
+        len: usize,
+        access: Prot,
+        copy: &mut dyn FnMut() -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        for _ in 0..TRIES {
+            if copy().is_ok() {
+                return Ok(());
+            }
+            let limits = self.task.process.mm_limits(self.task);
+            let end = addr.saturating_add(len as u64);
+            let mut page = addr & !(PAGE_SIZE as u64 - 1);
+            while page < end {
+                match self.mm.fault(page, access, &limits) {
+                    Ok(()) => page += PAGE_SIZE as u64,
+                    Err(FaultError::Oom) if oom::kill_something() => break,
+                    Err(_) => return Err(Errno::EFAULT),
+                }
+            }
+        }
+        Err(Errno::EFAULT)
+    }
+}
+
+impl UserMem for FrameMem<'_> {
     fn read(&mut self, addr: u64, buf: &mut [u8]) -> Result<(), Errno> {
-        self.0.read(addr, buf)
+        let (mm, len) = (self.mm, buf.len());
+        self.access(addr, len, Prot::READ, &mut || mm.read(addr, buf))
     }
     fn write(&mut self, addr: u64, buf: &[u8]) -> Result<(), Errno> {
-        self.0.write(addr, buf)
+        let mm = self.mm;
+        self.access(addr, buf.len(), Prot::WRITE, &mut || mm.write(addr, buf))
     }
 }
 
@@ -189,7 +227,7 @@ fn run_handler(t: &'static Task, info: &SigInfo, act: &SigAction) {
     };
     let pushed = t.with_regs(|r| {
         engine.sync_regs(r);
-        arch.push_signal(r, &mut MmMem(&mm), &delivery)
+        arch.push_signal(r, &mut FrameMem { task: t, mm: &mm }, &delivery)
     });
     if pushed.is_err() {
         // No room for the frame: SIGSEGV, and for SIGSEGV itself no second try.

@@ -1,6 +1,6 @@
 //! Masks, waiting for signals, alternate stacks, sigreturn.
 
-use super::deliver::{MmMem, dequeue};
+use super::deliver::{FrameMem, dequeue};
 use super::{UNBLOCKABLE, force, recalc};
 use crate::task::flag;
 use crate::{Ctx, Task};
@@ -157,7 +157,7 @@ pub fn sigreturn(cx: &Ctx) -> Result<u64> {
     cx.keep_regs();
     let popped = t.with_regs(|r| {
         // The frame's vector state replaces what the engine has.
-        arch.pop_signal(r, &mut MmMem(mm))
+        arch.pop_signal(r, &mut FrameMem { task: t, mm })
     });
     match popped {
         Ok(back) => {
