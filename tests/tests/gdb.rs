@@ -1,7 +1,7 @@
 //! gdb on the kernel process, as the README shows it: a breakpoint on a system
 //! call's function stops, locals and a backtrace are there, and no signal gets in the way.
 
-use lodger_tests::build::{cargo, lodger, root, target_dir};
+use lodger_tests::build::{Link, cargo, guest, lodger, root, target_dir};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -38,6 +38,7 @@ fn gdb(commands: &[&str], program: &Path, args: &[&str]) -> Option<String> {
         "corrupt stack",
         "Backtrace stopped",
         "SIGTRAP",
+        "Traceback",
     ] {
         assert!(!events.contains(bad), "{bad:?} in:\n{text}");
     }
@@ -141,4 +142,36 @@ fn breakpoint_in_a_user_process() {
         "exited with code 07",
     ];
     assert_has(&text, &parts);
+}
+
+/// A kick of a vCPU may find its thread at any instruction of the way into the kernel and out of it.
+#[test]
+fn kicks_at_each_instruction() {
+    let line = line_of_getppid();
+    let at = format!("break ids.rs:{line}");
+    let commands = [
+        "set detach-on-fork off",
+        "set schedule-multiple on",
+        "handle SIGSEGV SIGSYS SIGILL SIGURG SIGALRM nostop noprint pass",
+        at.as_str(),
+        "run",
+        "source tests/gdb/each_instruction.py",
+        "detach inferiors 2 3",
+        "inferior 1",
+        "continue",
+    ];
+    let guest = guest(Link::Static);
+    let guest = guest.to_string_lossy();
+    let args = ["run", "--engine", "kml", "--cpus", "1", "--", &guest];
+    let args = [&args[..], &["--tool", "steady", "2000000"]].concat();
+    let Some(text) = gdb(&commands, lodger(), &args) else {
+        return;
+    };
+    assert_has(
+        &text,
+        &["kicked at ", "steady, signals true", "exited normally"],
+    );
+    let kicked = text.lines().find_map(|l| l.strip_prefix("kicked at "));
+    let (hit, all) = kicked.and_then(|k| k.split_once(" of ")).expect("numbers");
+    assert!(hit == all && hit.len() == 3, "not at each of them:\n{text}");
 }

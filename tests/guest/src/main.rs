@@ -107,6 +107,7 @@ const TOOLS: &[(&str, fn(&[String]) -> i32)] = &[
     ("forks", stress::forks::main),
     ("site", stress::site::main),
     ("spin", stress::spin::main),
+    ("steady", stress::steady::main),
     ("storm", stress::storm::main),
     ("race", stress::race::main),
     ("attack", stress::attack::main),

@@ -9,5 +9,6 @@ pub mod hog;
 pub mod race;
 pub mod site;
 pub mod spin;
+pub mod steady;
 pub mod storm;
 tests![];
