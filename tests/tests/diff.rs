@@ -41,7 +41,9 @@ impl Results {
 
 /// Time between clock interrupts in a storm of them, and what is run under one.
 const STORM_US: u32 = 50;
-const STORM: [&str; 6] = ["signal", "process", "futex", "threads", "pipe", "mmap"];
+const STORM: [&str; 7] = [
+    "signal", "process", "futex", "threads", "pipe", "mmap", "rseq",
+];
 
 fn label(f: Form) -> String {
     let link = if f.link == Link::Static {

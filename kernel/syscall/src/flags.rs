@@ -72,6 +72,8 @@ macro_rules! enums {
 }
 
 flags! {
+    /// rseq(2).
+    RseqFlags: u32 { RSEQ_FLAG_UNREGISTER = 1 }
     /// `pipe2(2)`.
     PipeFlags: u32 { O_NONBLOCK O_CLOEXEC O_DIRECT }
     /// `dup3(2)`.

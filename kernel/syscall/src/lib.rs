@@ -52,6 +52,7 @@ mod poll;
 mod prctl;
 mod process;
 mod random;
+mod rseq;
 mod sched;
 mod shortage;
 mod signal;

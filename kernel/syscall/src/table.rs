@@ -422,6 +422,7 @@ calls! {
     330 pkey_alloc(flags: u32, rights: Hex) => mem::sys_pkey_alloc, Partial("as on a CPU without protection keys");
     331 pkey_free(pkey: i32) => mem::sys_pkey_free, Partial("as on a CPU without protection keys");
     332 statx(dirfd: DirFd, path: PathPtr, flags: AtFlags, mask: StatxMask, buf: Out<Statx>) => stat::sys_statx, Full;
+    334 rseq(rseq: Ptr, rseq_len: u32, flags: RseqFlags, sig: u32) => rseq::sys_rseq, Full;
     424 pidfd_send_signal(pidfd: Fd, sig: Sig, info: In<SigInfo>, flags: u32) => pidfd::sys_pidfd_send_signal, Full;
     434 pidfd_open(pid: i32, flags: PidfdFlags) => pidfd::sys_pidfd_open, Partial("no PIDFD_THREAD");
     435 clone3(args: In<CloneArgs>, size: u64) => process::sys_clone3, Partial("no namespaces, no cgroups");
@@ -491,7 +492,6 @@ absent! {
     321 bpf => ENOSYS, "no BPF";
     323 userfaultfd => ENOSYS, "no user-space fault handling";
     333 io_pgetevents => ENOSYS, "no asynchronous I/O";
-    334 rseq => ENOSYS, "no restartable sequences";
     335 uretprobe => ENOSYS, "no probes";
     425 io_uring_setup => ENOSYS, "no io_uring";
     426 io_uring_enter => ENOSYS, "no io_uring";

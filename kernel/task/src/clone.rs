@@ -385,6 +385,9 @@ fn inherit(me: &Task, child: &Task, flags: CloneFlags) {
         let alt = me.sig.lock().altstack;
         child.sig.lock().altstack = alt;
     }
+    if !flags.contains(CloneFlags::VM) {
+        child.rseq.copy(&me.rseq);
+    }
     // Short bursts are expected of the child as of the parent.
     let burst = me.sched.burst.load(Ordering::Relaxed).min(500_000);
     child.sched.burst.store(burst, Ordering::Relaxed);

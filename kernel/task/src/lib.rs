@@ -9,7 +9,7 @@
 //! - [`ctx`]: [`Ctx`], what a system call handler gets.
 //! - [`clone`], [`exec`], [`exit`], [`wait`]: life and death.
 //! - [`start`]: bringing the vCPUs up.
-//! - [`signal`], [`futex`], [`timer`], [`clock`], [`cred`], [`pidfd`], [`oom`].
+//! - [`signal`], [`futex`], [`rseq`], [`timer`], [`clock`], [`cred`], [`pidfd`], [`oom`].
 //!
 //! # Lock order
 //! Levels as in `sync`; within this crate, outermost first:
@@ -41,6 +41,7 @@ pub mod oom;
 pub mod pid;
 pub mod pidfd;
 pub mod process;
+pub mod rseq;
 pub mod run;
 pub mod sched;
 pub mod sigio;

@@ -10,7 +10,7 @@
 
 use crate::signal::deliver::{Handled, Interrupted};
 use crate::task::flag;
-use crate::{Ctx, Kernel, Task, current, exit, oom, sched, signal};
+use crate::{Ctx, Kernel, Task, current, exit, oom, rseq, sched, signal};
 use abi::signal::{SIGBUS, SIGKILL, SIGSEGV};
 use abi::{Errno, SigInfo};
 use alloc::format;
@@ -254,7 +254,8 @@ struct Calls {
 }
 
 /// What [`prepare_user`] would do something about, or the engine must hear of.
-const LOOK: u32 = flag::SIGPENDING | flag::EXIT | flag::RESTORE_MASK | flag::NEW_CONTEXT;
+const LOOK: u32 =
+    flag::SIGPENDING | flag::EXIT | flag::RESTORE_MASK | flag::NEW_CONTEXT | flag::RSEQ;
 
 impl Calls {
     fn new(task: &'static Task, engine: &'static dyn Engine) -> Calls {
@@ -365,6 +366,13 @@ fn prepare_user(task: &'static Task, mut interrupted: Option<Interrupted>) -> Ha
         }
         if sched::need_resched(task) {
             sched::schedule();
+            continue;
+        }
+        if task.flag(flag::RSEQ) {
+            task.clear_flag(flag::RSEQ);
+            if task.mm().is_some_and(|mm| rseq::resume(task, &mm).is_err()) {
+                signal::force(task, SigInfo::new(SIGSEGV, signal::SI_KERNEL));
+            }
             continue;
         }
         if let Some(i) = interrupted.take() {

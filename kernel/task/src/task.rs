@@ -65,6 +65,8 @@ pub(crate) mod flag {
     pub const NEW_CONTEXT: u32 = 0x80;
     /// Has let go of its futexes for good: nobody may wait for it. Set under the lock of the PI owners.
     pub const FUTEX_DEAD: u32 = 0x100;
+    /// Was preempted or moved: see [`crate::rseq`].
+    pub const RSEQ: u32 = 0x200;
 }
 
 /// How to continue an interrupted system call through restart_syscall(2).
@@ -111,6 +113,8 @@ pub struct Task {
     pub clear_child_tid: AtomicU64,
     /// Robust futex list head, set_robust_list(2).
     pub robust_list: AtomicU64,
+    /// rseq(2).
+    pub(crate) rseq: crate::rseq::Rseq,
     /// personality(2).
     pub personality: AtomicU32,
     /// PR_SET_PDEATHSIG.
@@ -193,6 +197,7 @@ impl Task {
             blocked: AtomicU64::new(n.blocked.0),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
+            rseq: crate::rseq::Rseq::new(),
             personality: AtomicU32::new(n.personality),
             pdeath_signal: AtomicI32::new(0),
             timer_slack_ns: AtomicU64::new(50_000),

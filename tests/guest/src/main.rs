@@ -38,6 +38,7 @@ mod process;
 mod procfs;
 mod rename;
 mod rlimit;
+mod rseq;
 mod sched;
 mod signal;
 mod signalfd;
@@ -81,6 +82,7 @@ const FAMILIES: &[(&str, &[Test])] = &[
     ("clocks", clocks::TESTS),
     ("creds", creds::TESTS),
     ("rlimit", rlimit::TESTS),
+    ("rseq", rseq::TESTS),
     ("prctl", prctl::TESTS),
     ("sched", sched::TESTS),
     ("procfs", procfs::TESTS),

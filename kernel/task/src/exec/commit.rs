@@ -94,6 +94,7 @@ pub(super) fn commit(
 
     // --- no way back ---
     exit::leave_futexes(t);
+    t.rseq.clear();
     let arch = kernel.platform.arch();
     cx.with_regs(|r| {
         kernel.platform.engine().sync_regs(r);

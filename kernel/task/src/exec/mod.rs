@@ -272,6 +272,8 @@ fn build(
         (at::EGID, u64::from(c.egid)),
         (at::SECURE, u64::from(creds.secure)),
         (at::HWCAP2, hwcap2),
+        (at::RSEQ_FEATURE_SIZE, crate::rseq::FEATURE_LEN.into()),
+        (at::RSEQ_ALIGN, crate::rseq::ALIGN.into()),
     ]);
     contents.auxv = auxv;
     let placed = contents.write(&mm, top)?;

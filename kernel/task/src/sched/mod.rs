@@ -462,6 +462,9 @@ pub(crate) fn schedule() {
             .counters
             .context_switches
             .fetch_add(1, Ordering::Relaxed);
+        if prev.rseq.is_registered() && (st == state::RUNNING || prev.current_syscall().is_none()) {
+            prev.set_flag(flag::RSEQ);
+        }
         prev.with_regs(|r| {
             let engine = kernel.platform.engine();
             // Nobody else can begin to share the space while the task is off the CPU.
@@ -474,6 +477,9 @@ pub(crate) fn schedule() {
     next.sched.on_cpu.store(true, Ordering::SeqCst);
     next.stack.set_cpu(block);
     next.sched.set_queue(rq);
+    if next.rseq.is_elsewhere(block.id) {
+        next.set_flag(flag::RSEQ);
+    }
     let (save, load) = (
         core::ptr::from_ref(&prev.saved_sp),
         core::ptr::from_ref(&next.saved_sp),

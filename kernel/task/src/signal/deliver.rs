@@ -69,8 +69,8 @@ impl Interrupted {
     }
 }
 
-/// Guest memory for the signal frames of a task, the current one. Who finds none for a frame when it is short waits as for a
-/// page that the program touches itself: a handler is no reason to die of it.
+/// Guest memory for what the kernel writes of its own accord: signal frames, the area of rseq(2). For the current task. Where
+/// memory is short it waits as for a page that the program touches itself: a handler is no reason to die of that.
 pub(crate) struct FrameMem<'a> {
     pub(crate) task: &'a Task,
     pub(crate) mm: &'a Mm,
@@ -225,12 +225,14 @@ fn run_handler(t: &'static Task, info: &SigInfo, act: &SigAction) {
         mask,
         altstack,
     };
-    let pushed = t.with_regs(|r| {
-        engine.sync_regs(r);
-        arch.push_signal(r, &mut FrameMem { task: t, mm: &mm }, &delivery)
+    let pushed = crate::rseq::interrupt(t, &mm).and_then(|()| {
+        t.with_regs(|r| {
+            engine.sync_regs(r);
+            arch.push_signal(r, &mut FrameMem { task: t, mm: &mm }, &delivery)
+        })
     });
     if pushed.is_err() {
-        // No room for the frame: SIGSEGV, and for SIGSEGV itself no second try.
+        // No room for the frame, or a broken restartable sequence: SIGSEGV, and for SIGSEGV itself no second try.
         if info.signo == SIGSEGV {
             t.process.sighand().set(SIGSEGV, SigAction::default());
         }
