@@ -433,7 +433,8 @@ impl KmlEngine {
     /// first one that finds the thread in guest code or on the last part of the way there is counted in `met`, or
     /// takes it out of a trampoline, and the mode changes; so it does when one finds a system call
     /// ([`set_in_call`](crate::x86_64::kml::Block::set_in_call)). A thread that comes and goes between
-    /// two looks has another number of runs. In mode KERNEL a thread may well wait for the caller's lock.
+    /// two looks has another number of runs; one whose vCPU has gone on in another process has left guest code, and is
+    /// not waited for, since the mode is that one's. In mode KERNEL a thread may well wait for the caller's lock.
     fn settle(&self, p: &Process) {
         for v in self.vcpus {
             let Some(cpu) = v.cpu_block() else { continue };
@@ -443,7 +444,9 @@ impl KmlEngine {
             };
             let Some(block) = t.block() else { continue };
             let (met, runs) = (block.met.load(SeqCst), t.runs());
+            let is_there = || v.try_current().is_some_and(|c| core::ptr::eq(c, t));
             while cpu.mode.load(SeqCst) == mode::USER
+                && is_there()
                 && block.met.load(SeqCst) == met
                 && t.runs() == runs
             {
