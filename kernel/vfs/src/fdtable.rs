@@ -161,11 +161,7 @@ impl FdTable {
     /// As [`FdTable::get`] but [`Errno::EBADF`] for O_PATH files.
     #[inline]
     pub fn get_io(&self, fd: i32) -> Result<Arc<File>> {
-        let f = self.get(fd)?;
-        if f.flags().contains(crate::OpenFlags::PATH) {
-            return Err(Errno::EBADF);
-        }
-        Ok(f)
+        self.with_io(fd, Arc::clone)
     }
     /// What `f` makes of the file behind `fd`, with the table locked. Errors as [`FdTable::get_io`].
     #[inline]

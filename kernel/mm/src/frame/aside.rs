@@ -4,7 +4,7 @@
 //! pieces, on a stack that cannot wait or whose waiting did not help; these few runs are
 //! for it. They are never on a list of the buddy allocator.
 
-use super::desc::{self, Kind, desc};
+use super::desc::{Kind, desc};
 use crate::state::state;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
@@ -35,8 +35,7 @@ fn run_of(pfn: Pfn) -> Option<(u32, bool)> {
 
 /// A run for `n` frames of the heap. `None`: `n` is one or too many, or all are in use.
 pub(super) fn take(n: usize, zeroed: bool) -> Option<Pfn> {
-    let st = state();
-    let a = &st.aside;
+    let a = &state().aside;
     if a.first == 0 || !(2..=LEN).contains(&n) {
         return None;
     }
@@ -46,13 +45,7 @@ pub(super) fn take(n: usize, zeroed: bool) -> Option<Pfn> {
     };
     let before = a.taken.fetch_update(AcqRel, Relaxed, free).ok()?;
     let pfn = a.first + before.trailing_ones() * LEN as u32;
-    if zeroed {
-        desc::zero(pfn, n);
-    }
-    desc::mark_dirty(pfn, n);
-    desc(pfn).set_kind(Kind::Heap);
-    st.used[Kind::Heap as usize].fetch_add(n as i64, Relaxed);
-    Some(Pfn(pfn))
+    Some(super::put_to_use(pfn, n, Kind::Heap, zeroed))
 }
 
 /// Gives back `n` frames of such a run, all that are left of it or its end. `false`: they are not of one.

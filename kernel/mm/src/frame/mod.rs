@@ -371,14 +371,18 @@ pub(crate) fn alloc_raw(
     want_dirty: bool,
     zeroed: bool,
 ) -> Option<Pfn> {
-    let p = take(n, leave, want_dirty)?;
+    take(n, leave, want_dirty).map(|p| put_to_use(p, n, kind, zeroed))
+}
+
+/// Notes what a run that is free no longer is used for.
+fn put_to_use(p: u32, n: usize, kind: Kind, zeroed: bool) -> Pfn {
     if zeroed {
         desc::zero(p, n);
     }
     desc::mark_dirty(p, n);
     desc(p).set_kind(kind);
     state().used[kind as usize].fetch_add(n as i64, Relaxed);
-    Some(Pfn(p))
+    Pfn(p)
 }
 
 /// Takes `n` frames out of the buddy allocator.

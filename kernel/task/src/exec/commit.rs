@@ -84,10 +84,7 @@ pub(super) fn commit(
     let kernel = cx.kernel();
     let shared_files = || t.files().filter(|f| f.is_shared());
     // A table of descriptors of its own while that can still fail.
-    let own_files = match shared_files() {
-        Some(f) => Some(f.duplicate()?),
-        None => None,
-    };
+    let own_files = shared_files().map(|f| f.duplicate()).transpose()?;
     leave_threads_behind(t)?;
     // The table of threads that have gone is the task's own, and owns the process's locks on files.
     let own_files = own_files.filter(|_| shared_files().is_some());
