@@ -41,8 +41,8 @@ impl Results {
 
 /// Time between clock interrupts in a storm of them, and what is run under one.
 const STORM_US: u32 = 50;
-const STORM: [&str; 7] = [
-    "signal", "process", "futex", "threads", "pipe", "mmap", "rseq",
+const STORM: [&str; 8] = [
+    "signal", "process", "futex", "threads", "pipe", "mmap", "rseq", "code",
 ];
 
 fn label(f: Form) -> String {

@@ -23,22 +23,38 @@ pub(crate) struct Exchanged {
     pub(crate) live: bool,
 }
 
-/// Why a process keeps its sites.
+/// Why calls of a process go on trapping: all ([`Heat::turn_off`]) or some.
 #[derive(Clone, Copy)]
 #[repr(u8)]
-pub(crate) enum Off {
-    /// Somebody wants it so.
-    Asked = 1,
+pub(crate) enum Why {
     GsBase,
     SingleSteps,
+    NoMappings,
     NoRoom,
+    Writers,
+    Pages,
+    Sites,
+    /// Somebody wants it so: nothing to tell.
+    Asked,
 }
+
+/// What the log says, by [`Why`].
+const TEXTS: [&str; Why::Asked as usize] = [
+    "system calls trap from now on: a GS base of its own",
+    "system calls trap from now on: it single-steps itself",
+    "system calls trap from now on: the host has no room for more mappings",
+    "some system calls trap: no room for trampolines above their code",
+    "some system calls trap: others can write to their code",
+    "some system calls trap: too many pages with such calls",
+    "some system calls trap: they cannot be rewritten safely",
+];
 
 /// How often a process's pages have trapped, and what came of it.
 pub(crate) struct Heat {
     /// This process keeps its sites.
     off: AtomicBool,
-    /// An [`Off`] that has not been told yet, or 0.
+    /// A bit for each [`Why`] that there has been, and those of them that have not been told yet.
+    whys: AtomicU8,
     news: AtomicU8,
     traps: [AtomicU8; 256],
     /// Counts when exchanged pages go, or get other trampolines.
@@ -57,6 +73,7 @@ impl Heat {
     pub(crate) fn new() -> Heat {
         Heat {
             off: AtomicBool::new(false),
+            whys: AtomicU8::new(0),
             news: AtomicU8::new(0),
             traps: [const { AtomicU8::new(0) }; 256],
             moves: AtomicU32::new(0),
@@ -107,6 +124,7 @@ impl Heat {
     /// For a process that is empty now.
     pub(crate) fn reset(&self) {
         self.off.store(false, Relaxed);
+        self.whys.store(0, Relaxed);
         self.news.store(0, Relaxed);
         self.evict.store(false, SeqCst);
         self.forget(0, u64::MAX);
@@ -127,27 +145,29 @@ impl Heat {
         self.off.load(Relaxed)
     }
     /// No page of this process is exchanged from now on. Returns whether that is news.
-    pub(crate) fn turn_off(&self, why: Off) -> bool {
+    pub(crate) fn turn_off(&self, why: Why) -> bool {
         let news = !self.off.swap(true, Relaxed);
         if news {
-            self.news.store(why as u8, Relaxed);
+            self.tell(why);
         }
         news
     }
-    /// Why, once.
+    /// Has the log say why calls trap, the first time.
+    pub(crate) fn tell(&self, why: Why) {
+        let bit = 1 << why as u8;
+        if self.whys.fetch_or(bit, Relaxed) & bit == 0 {
+            self.news.fetch_or(bit, Relaxed);
+        }
+    }
+    /// What has not been told yet, a line at a time.
     pub(crate) fn notice(&self) -> Option<&'static str> {
         let news = self.news.load(Relaxed);
         if news == 0 {
             return None;
         }
-        self.news.store(0, Relaxed);
-        const TEXTS: [&str; 3] = [
-            "system calls trap from now on: a GS base of its own",
-            "system calls trap from now on: it single-steps itself",
-            "system calls trap from now on: the host has no room for more mappings",
-        ];
-        let first = Off::GsBase as usize;
-        TEXTS.get((news as usize).checked_sub(first)?).copied()
+        let why = news.trailing_zeros();
+        self.news.fetch_and(!(1 << why), Relaxed);
+        TEXTS.get(why as usize).copied()
     }
     /// Whether any page is or was exchanged.
     pub(crate) fn has_exchanged(&self) -> bool {

@@ -13,7 +13,7 @@
 //! cannot write, so no change of rights can either.
 
 use super::KmlEngine;
-use super::heat::Off;
+use super::heat::Why;
 use super::process::Process;
 use super::space::Space;
 use super::thread::Thread;
@@ -27,7 +27,6 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32};
 use hal::cpu::mode;
 use hal::{PAGE_SIZE, Pfn, Prot, USER_END, UserContext};
 use host_sys::{Errno, fd, mem};
-use std::sync::Weak;
 
 /// Where the text file is mapped, for the kernel.
 const TEXT: usize = 0x6380_0000_0000;
@@ -319,23 +318,37 @@ fn has_room(space: &Space, map: &Tlb, to: u64) -> bool {
     }
     let start = to & !(Room::CHUNK - 1);
     let end = start + Room::CHUNK;
-    if !map.is_free(start, end) || !space.queue.is_empty() {
+    if !space.queue.is_empty() {
         return false;
     }
-    let room = &space.process.heat.room;
-    if room.contains(to) {
+    let heat = &space.process.heat;
+    let known = heat.room.contains(to);
+    // First noted, then asked: who maps something there after the answer finds the note.
+    if !map.is_free(start, end) || !known && !heat.room.replace(0, start) {
+        heat.tell(Why::NoRoom);
+        return false;
+    }
+    if known {
         return true;
     }
-    // First noted, then asked: who maps something there after the answer finds the note.
-    if !room.replace(0, start) {
-        return false;
+    let vacant = space.ask(|g| g.is_vacant(start, end));
+    if vacant == Some(false) {
+        heat.tell(Why::NoRoom);
     }
-    let guest = space.vacancy.lock().as_ref().and_then(Weak::upgrade);
-    let vacant = guest.is_some_and(|g| g.is_vacant(start, end));
-    if !vacant {
-        room.replace(start, 0);
+    if vacant != Some(true) {
+        heat.room.replace(start, 0);
     }
-    vacant
+    vacant == Some(true)
+}
+
+/// Whether the page at `addr` may be copied: others cannot write to it. The caller has the map locked until the page is exchanged: so
+/// if the kernel takes it away again, it does so after that.
+fn is_steady(space: &Space, addr: u64) -> bool {
+    let steady = space.ask(|g| g.is_steady(addr));
+    if steady == Some(false) {
+        space.process.heat.tell(Why::Writers);
+    }
+    steady == Some(true)
 }
 
 impl KmlEngine {
@@ -347,7 +360,7 @@ impl KmlEngine {
     }
 
     /// In this process, from now on, all calls trap.
-    pub(crate) fn restore_sites(&self, space: &Space, why: Off) {
+    pub(crate) fn restore_sites(&self, space: &Space, why: Why) {
         let p = space.process;
         if p.heat.turn_off(why) && p.heat.has_exchanged() {
             p.drop_all(&mut p.map.lock());
@@ -373,14 +386,15 @@ impl KmlEngine {
         ];
         let at = (at & MASK) as usize;
         let worth = !p.heat.is_off() && (warm || self.patches.knows(pfn, at));
-        if !worth || !has_room(space, &map, addr + REACH) {
+        if !worth || !has_room(space, &map, addr + REACH) || !is_steady(space, addr) {
             return;
         }
         let found = self
             .patches
             .with_site(pfn, around, at, &Caller { cx, map: &map });
-        if let Some((page, info)) = found {
-            self.exchange(p, &mut map, addr, pfn, page, &info);
+        match found {
+            Some((page, info)) => self.exchange(p, &mut map, addr, pfn, page, &info),
+            None => p.heat.tell(Why::Sites),
         }
     }
 
@@ -391,12 +405,12 @@ impl KmlEngine {
                 // Other trampolines come to where threads may be in the old ones.
                 p.heat.forget(addr, addr + PAGE);
                 if self.map_pristine(addr, pfn).is_err() {
-                    p.heat.turn_off(Off::NoRoom);
+                    p.heat.turn_off(Why::NoMappings);
                     return p.drop_all(map);
                 }
                 self.settle(p);
             }
-            None if p.heat.is_full() => return,
+            None if p.heat.is_full() => return p.heat.tell(Why::Pages),
             _ => {}
         }
         // It is noted before any thread can get into the trampolines.
@@ -408,7 +422,7 @@ impl KmlEngine {
         }
         if done.is_err() {
             // The host has removed what was there, and has no room for more.
-            p.heat.turn_off(Off::NoRoom);
+            p.heat.turn_off(Why::NoMappings);
             return p.drop_all(map);
         }
         for (rip, slot) in info.sites().iter().filter_map(Site::way_back) {

@@ -3,7 +3,7 @@
 
 use super::KmlEngine;
 use super::guard;
-use super::heat::Off;
+use super::heat::Why;
 use super::space::Space;
 use super::vectors::home;
 use crate::x86_64::clock;
@@ -145,9 +145,9 @@ impl KmlEngine {
         }
         // Rewritten sites need the GS base for themselves, and are fewer instructions than what they replace.
         if cx.gp[GS_BASE] != 0 {
-            self.restore_sites(space, Off::GsBase);
+            self.restore_sites(space, Why::GsBase);
         } else if cx.gp[EFLAGS] & FLAG_TF != 0 {
-            self.restore_sites(space, Off::SingleSteps);
+            self.restore_sites(space, Why::SingleSteps);
         }
         let mut run = Run {
             stay: kml::Stay::new(b, regs.get(), carry_out),

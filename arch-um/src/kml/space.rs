@@ -1,7 +1,7 @@
 //! [`hal::UserSpace`] of the engine `kml`: one guest address space and its user process.
 
 use super::KmlEngine;
-use super::heat::Off;
+use super::heat::Why;
 use super::process::Process;
 use super::thread::Thread;
 use crate::lock::HostLock;
@@ -12,7 +12,7 @@ use core::any::Any;
 use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 use hal::cpu::{self, CpuBlock, mode};
 use hal::engine::Direct;
-use hal::{MapOp, UserSpace, Vacancy};
+use hal::{MapOp, Mappings, UserSpace};
 use host_sys::mem;
 use std::sync::Weak;
 
@@ -21,8 +21,8 @@ pub(crate) struct Space {
     engine: &'static KmlEngine,
     pub(crate) queue: Queue,
     pub(crate) process: &'static Process,
-    /// Tells where trampolines may be.
-    pub(crate) vacancy: HostLock<Option<Weak<dyn Vacancy>>>,
+    /// Tells where trampolines may be, and what may be copied.
+    mappings: HostLock<Option<Weak<dyn Mappings>>>,
 }
 
 impl Space {
@@ -31,8 +31,14 @@ impl Space {
             engine,
             queue: Queue::new(),
             process,
-            vacancy: HostLock::new(None),
+            mappings: HostLock::new(None),
         }
+    }
+
+    /// What the guest's mappings say to `ask`.
+    pub(crate) fn ask(&self, ask: impl FnOnce(&dyn Mappings) -> Option<bool>) -> Option<bool> {
+        let guest = self.mappings.lock().as_ref().and_then(Weak::upgrade);
+        ask(&*guest?)
     }
 
     /// The thread of vCPU `cpu`, the caller's, if that is in this space's process.
@@ -215,8 +221,8 @@ impl UserSpace for Space {
         !self.process.dead.load(SeqCst)
     }
 
-    fn set_vacancy(&self, of: Weak<dyn Vacancy>) {
-        *self.vacancy.lock() = Some(of);
+    fn set_mappings(&self, of: Weak<dyn Mappings>) {
+        *self.mappings.lock() = Some(of);
     }
 
     fn claim(&self, start: u64, end: u64) {
@@ -231,7 +237,7 @@ impl UserSpace for Space {
         let heat = &self.process.heat;
         // Who exchanges a page has the map locked, and looks at the switch then: from the second line on
         // either that is seen here, or the switch there.
-        let news = heat.turn_off(Off::Asked);
+        let news = heat.turn_off(Why::Asked);
         drop(self.process.map.lock());
         if news && heat.has_exchanged() {
             heat.evict.store(true, SeqCst);

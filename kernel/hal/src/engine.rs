@@ -108,11 +108,14 @@ pub enum Direct {
     Elsewhere,
 }
 
-/// What a guest address space has no mappings for.
-pub trait Vacancy: Send + Sync {
-    /// Whether the guest has nothing from `start` to `end`. Never sleeps; says no when it cannot tell. What it has there
-    /// later is told by [`UserSpace::claim`].
-    fn is_vacant(&self, start: u64, end: u64) -> bool;
+/// What an engine asks about the mappings of a guest address space. Never sleeps; `None`: that cannot be told now.
+pub trait Mappings: Send + Sync {
+    /// Whether the guest has nothing from `start` to `end`. What it has there later is told by [`UserSpace::claim`].
+    fn is_vacant(&self, start: u64, end: u64) -> Option<bool>;
+    /// Whether nobody can write to the page at `addr`, which the guest has mapped without that right, by another mapping. If so, the
+    /// engine may run a copy that it makes of the page after this: before a call ends that changes the page, or
+    /// maps it for writing, the page is taken out of this space.
+    fn is_steady(&self, addr: u64) -> Option<bool>;
 }
 
 /// The host's side of one guest address space: a software TLB.
@@ -152,10 +155,10 @@ pub trait UserSpace: Send + Sync {
     }
     /// Whether the user process still lives. If not, runs give [`Trap::Lost`].
     fn alive(&self) -> bool;
-    /// Whom the engine asks for room for things of its own. Once, before the first run.
-    fn set_vacancy(&self, _of: Weak<dyn Vacancy>) {}
+    /// Whom the engine asks about the guest's mappings. Once, before the first run.
+    fn set_mappings(&self, _of: Weak<dyn Mappings>) {}
     /// The guest has a mapping from `start` to `end` from now on: when it returns, nothing of the engine's own
-    /// is there. Called with the lock held that [`Vacancy::is_vacant`] tries; no spin lock.
+    /// is there. Called with the lock held that [`Mappings::is_vacant`] tries; no spin lock.
     fn claim(&self, _start: u64, _end: u64) {}
     /// From now on guest code here stays as it is mapped: the engine rewrites nothing of it, and takes back
     /// what it has. As [`UserSpace::flush`].

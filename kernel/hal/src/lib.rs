@@ -23,7 +23,7 @@ pub mod platform;
 
 pub use arch::{Arch, UserContext, UserRegs};
 pub use cpu::CpuId;
-pub use engine::{After, Engine, MapOp, Prot, Trap, UserSpace, Vacancy};
+pub use engine::{After, Engine, MapOp, Mappings, Prot, Trap, UserSpace};
 pub use mem::Pfn;
 pub use platform::Platform;
 

@@ -16,6 +16,7 @@ mod common;
 mod batch;
 mod calls;
 mod clocks;
+mod code;
 mod creds;
 mod dev;
 mod dir;
@@ -80,6 +81,7 @@ const FAMILIES: &[(&str, &[Test])] = &[
     ("inotify", inotify::TESTS),
     ("calls", calls::TESTS),
     ("clocks", clocks::TESTS),
+    ("code", code::TESTS),
     ("creds", creds::TESTS),
     ("rlimit", rlimit::TESTS),
     ("rseq", rseq::TESTS),

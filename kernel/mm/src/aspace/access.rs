@@ -143,6 +143,7 @@ impl Mm {
             force
                 && mm.force_page(a, true).is_some_and(|p| {
                     frame::write_frame(p.pfn(), off, part);
+                    mm.code_changed(a);
                     true
                 })
         })

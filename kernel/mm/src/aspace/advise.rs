@@ -396,4 +396,18 @@ impl Mm {
         }
         None
     }
+
+    /// The page at `addr`, this space's own, has been written regardless of its rights: a copy of the engine's is gone when this returns.
+    pub(super) fn code_changed(&self, addr: u64) {
+        let page = addr & !(PAGE - 1);
+        {
+            let pt = self.pt.lock();
+            if let Some(e) = pt.get(page) {
+                let mut ops = self.ops();
+                ops.unmap_sparse(page, PAGE);
+                ops.map(page, 1, e.pfn(), e.prot(), false);
+            }
+        }
+        self.space.flush();
+    }
 }

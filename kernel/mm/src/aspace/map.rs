@@ -66,9 +66,16 @@ impl Mm {
         let mut gone = Gone::default();
         let prot = req.prot;
         let ahead = !shared && !prot.is_empty() && matches!(req.backing, Backing::File { .. });
+        let written = match &req.backing {
+            Backing::File { cache, .. } if req.flags.is_writer() => Some(cache.clone()),
+            _ => None,
+        };
         let result = self.map_locked(&mut self.vmas.write(), req, len, limits, &mut gone);
         drop(gone);
         let (addr, populate, write) = result?;
+        if let Some(cache) = written {
+            cache.changed();
+        }
         if populate {
             self.populate(addr, addr + len, write);
         } else if ahead {
@@ -124,14 +131,15 @@ impl Mm {
         let show = match req.backing {
             Backing::Anon if flags.contains(VmFlags::SHARED) => {
                 name = Some("/dev/zero (deleted)");
-                Show::File(FileRange::new(&self.me, PageCache::new_anon(len), 0, None))
+                let cache = PageCache::new_anon(len);
+                Show::File(FileRange::new(&self.me, cache, 0, None, flags))
             }
             Backing::Anon => Show::Anon,
             Backing::File {
                 cache,
                 offset,
                 owner,
-            } => Show::File(FileRange::new(&self.me, cache, offset, owner)),
+            } => Show::File(FileRange::new(&self.me, cache, offset, owner, flags)),
         };
         if flags.contains(VmFlags::GROWSDOWN) {
             name = Some("[stack]");

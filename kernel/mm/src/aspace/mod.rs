@@ -42,7 +42,7 @@ use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64};
-use hal::{Engine, PAGE_SIZE, Prot, USER_END, UserSpace, Vacancy};
+use hal::{Engine, Mappings, PAGE_SIZE, Prot, USER_END, UserSpace};
 use ops::{Ops, When};
 use pt::{Owner, PageTable, Step};
 use sync::{RwLock, SpinLock, level};
@@ -76,6 +76,13 @@ bitflags::bitflags! {
         const MAYEXEC = 0x100;
         /// Part of the machine (vDSO, vvar): fork keeps it.
         const SPECIAL = 0x200;
+    }
+}
+
+impl VmFlags {
+    /// Whether a file can be written through such a mapping.
+    pub(crate) fn is_writer(self) -> bool {
+        self.contains(VmFlags::SHARED | VmFlags::MAYWRITE)
     }
 }
 
@@ -246,10 +253,14 @@ impl Drop for MmUser {
     }
 }
 
-impl Vacancy for Mm {
-    fn is_vacant(&self, start: u64, end: u64) -> bool {
-        let vmas = self.vmas.try_read();
-        vmas.is_some_and(|v| v.is_free(start, end))
+impl Mappings for Mm {
+    fn is_vacant(&self, start: u64, end: u64) -> Option<bool> {
+        Some(self.vmas.try_read()?.is_free(start, end))
+    }
+    fn is_steady(&self, addr: u64) -> Option<bool> {
+        let vmas = self.vmas.try_read()?;
+        let show = &vmas.find(addr)?.show;
+        Some(show.file().is_none_or(|f| f.cache.allow_copy()))
     }
 }
 
@@ -278,7 +289,7 @@ impl Mm {
             membarrier: AtomicU32::new(0),
             keeps_code: AtomicBool::new(false),
         });
-        mm.space.set_vacancy(mm.me.clone());
+        mm.space.set_mappings(mm.me.clone());
         Ok(mm)
     }
     /// From now on the engine leaves the program's code as it is, here and in what comes of this

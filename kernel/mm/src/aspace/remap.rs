@@ -190,12 +190,7 @@ impl Mm {
             start: old_end,
             end: new_end,
             show: match &v.show {
-                Show::File(f) => Show::File(super::vma::FileRange::new(
-                    &self.me,
-                    f.cache.clone(),
-                    f.offset + (old_end - v.start),
-                    f.owner.clone(),
-                )),
+                Show::File(_) => v.show.at(old_end - v.start),
                 _ => Show::Anon,
             },
             ..Vma::new(old_end, new_end, more.prot, more.flags, Show::Anon)

@@ -25,43 +25,54 @@ pub(super) struct FileRange {
     pub(super) owner: Option<Arc<dyn Any + Send + Sync>>,
     mm: Weak<Mm>,
     id: usize,
+    /// See [`VmFlags::is_writer`].
+    writer: bool,
 }
 
 impl FileRange {
-    /// A range that the space `mm` maps; the cache knows about it as long as it lives.
+    /// A range that the space `mm` maps, in a VMA with these properties; the cache knows about it as long as it lives.
     pub(super) fn new(
         mm: &Weak<Mm>,
         cache: Arc<PageCache>,
         offset: u64,
         owner: Option<Arc<dyn Any + Send + Sync>>,
+        flags: VmFlags,
     ) -> FileRange {
-        let id = mm.as_ptr().addr();
-        cache.add_mapping(id, mm);
+        let (id, writer) = (mm.as_ptr().addr(), flags.is_writer());
+        cache.add_mapping(id, mm, writer);
         FileRange {
             cache,
             offset,
             owner,
             mm: mm.clone(),
             id,
+            writer,
+        }
+    }
+    fn again(&self, mm: &Weak<Mm>, offset: u64) -> FileRange {
+        let id = mm.as_ptr().addr();
+        self.cache.add_mapping(id, mm, self.writer);
+        FileRange {
+            cache: self.cache.clone(),
+            offset,
+            owner: self.owner.clone(),
+            mm: mm.clone(),
+            id,
+            writer: self.writer,
         }
     }
     fn at(&self, skip: u64) -> FileRange {
-        Self::new(
-            &self.mm,
-            self.cache.clone(),
-            self.offset + skip,
-            self.owner.clone(),
-        )
+        self.again(&self.mm, self.offset + skip)
     }
     /// The same for another space.
     pub(super) fn for_mm(&self, mm: &Weak<Mm>) -> FileRange {
-        Self::new(mm, self.cache.clone(), self.offset, self.owner.clone())
+        self.again(mm, self.offset)
     }
 }
 
 impl Drop for FileRange {
     fn drop(&mut self) {
-        self.cache.remove_mapping(self.id);
+        self.cache.remove_mapping(self.id, self.writer);
     }
 }
 
@@ -77,7 +88,7 @@ pub(super) enum Show {
 
 impl Show {
     /// The same thing `skip` bytes further on.
-    fn at(&self, skip: u64) -> Show {
+    pub(super) fn at(&self, skip: u64) -> Show {
         match self {
             Show::Anon => Show::Anon,
             Show::File(f) => Show::File(f.at(skip)),

@@ -5,6 +5,7 @@
 //! - `fill`: bringing pages in, reading ahead.
 //! - `rw`: read(2), write(2), copy.
 //! - `resize`: truncate, holes, allocation.
+//! - `copies`: copies of code that the engine runs.
 //! - `writeback`: dirty pages; giving clean pages back.
 //! - `registry`: all caches of the machine.
 //!
@@ -17,6 +18,7 @@
 //! Lock order: an address space's VMAs (sleeping) → pages → page tables. A
 //! [`PageSource`] is called with no lock of this crate but that of the VMAs (for reading) held.
 
+mod copies;
 pub(crate) mod fill;
 pub(crate) mod pages;
 pub(crate) mod registry;
@@ -29,6 +31,7 @@ use crate::frame::{Gathered, Kind};
 use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
+use copies::Copies;
 use core::ops::Bound::{Excluded, Unbounded};
 use core::sync::atomic::{AtomicU64, Ordering};
 use hal::{PAGE_SHIFT, PAGE_SIZE};
@@ -68,6 +71,7 @@ pub struct PageCache {
     /// Address spaces that map the file, by address, with the number of their VMAs.
     maps: SpinLock<BTreeMap<usize, (Weak<Mm>, u32)>, { level::PAGE_CACHE }>,
     hook: SpinLock<Option<Arc<dyn DirtyHook>>, { level::LEAF }>,
+    copies: Copies,
 }
 
 /// Number of pages that `bytes` reach into.
@@ -86,6 +90,7 @@ impl PageCache {
             ready: WaitQueue::new(),
             maps: SpinLock::new(BTreeMap::new()),
             hook: SpinLock::new(None),
+            copies: Copies::default(),
         });
         if backed {
             registry::register(cache.id(), Arc::downgrade(&cache));
@@ -152,13 +157,15 @@ impl PageCache {
         self.hook.lock().clone()
     }
 
-    /// Notes a VMA of `mm`.
-    pub(crate) fn add_mapping(&self, id: usize, mm: &Weak<Mm>) {
+    /// Notes a VMA of `mm`; `writer`: the file can be written through it.
+    pub(crate) fn add_mapping(&self, id: usize, mm: &Weak<Mm>, writer: bool) {
+        self.copies.add_writers(writer as u32);
         let mut maps = self.maps.lock();
         maps.entry(id).or_insert_with(|| (mm.clone(), 0)).1 += 1;
     }
     /// Forgets a VMA of the address space with that id.
-    pub(crate) fn remove_mapping(&self, id: usize) {
+    pub(crate) fn remove_mapping(&self, id: usize, writer: bool) {
+        self.copies.remove_writers(writer as u32);
         let mut gone = None;
         {
             let mut maps = self.maps.lock();

@@ -22,6 +22,7 @@ impl PageCache {
         if size >= old {
             self.zero_tail(size);
             self.size.store(size, Ordering::Release);
+            self.changed();
             return Ok(());
         }
         self.size.store(size, Ordering::Release);
@@ -31,6 +32,7 @@ impl PageCache {
         let off = (size & (PAGE - 1)) as usize;
         if off != 0 {
             self.zero_part(size >> PAGE_SHIFT, off, PAGE_SIZE - off);
+            self.changed();
         }
         Ok(())
     }
@@ -80,6 +82,7 @@ impl PageCache {
                 self.drop_pages(j, j + 1, false, false);
             }
         }
+        self.changed();
         Ok(())
     }
 

@@ -102,6 +102,12 @@ impl PageCache {
         if let Some(h) = self.dirty_hook() {
             h.dirtied();
         }
+        let done = self.write_all(pos, src);
+        self.changed();
+        done
+    }
+
+    fn write_all(&self, pos: u64, src: &mut dyn Source) -> Result<usize> {
         let mut done = 0usize;
         loop {
             let at = pos + done as u64;
