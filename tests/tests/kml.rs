@@ -141,7 +141,16 @@ fn falls_back() -> Result<(), Failed> {
             return Err(text(&out).into());
         }
     }
-    Ok(())
+    // Pages that have gone take no place.
+    let out = Run::lodger(&["--log-level", "info", "--"])
+        .arg(guest(Link::Static))
+        .arg("code::at_many_places")
+        .dir(build::memory_scratch())
+        .run();
+    match (out.code(), lines(&out, "too many pages")) {
+        (0, 0) if out.out() == "400\n" => Ok(()),
+        _ => Err(text(&out).into()),
+    }
 }
 
 fn text(o: &Outcome) -> String {

@@ -177,6 +177,19 @@ impl Heat {
     pub(crate) fn is_full(&self) -> bool {
         self.exchanged.lock().len() >= PAGES
     }
+    /// Whether any page was exchanged and has gone.
+    pub(crate) fn has_gone(&self) -> bool {
+        self.exchanged.lock().iter().any(|e| !e.live)
+    }
+    /// Forgets the pages that have gone: nobody is in their trampolines any more.
+    pub(crate) fn bury(&self) {
+        let mut exchanged = self.exchanged.lock();
+        for i in (0..exchanged.len()).rev() {
+            if !exchanged[i].live {
+                exchanged.remove_range(i, i + 1);
+            }
+        }
+    }
     /// What the page at `addr` is or was exchanged for.
     pub(crate) fn exchanged_at(&self, addr: u64) -> Option<Exchanged> {
         let exchanged = self.exchanged.lock();

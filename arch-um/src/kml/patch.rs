@@ -410,7 +410,14 @@ impl KmlEngine {
                 }
                 self.settle(p);
             }
-            None if p.heat.is_full() => return p.heat.tell(Why::Pages),
+            None if p.heat.is_full() => {
+                if !p.heat.has_gone() {
+                    return p.heat.tell(Why::Pages);
+                }
+                // Nobody gets into the trampolines of pages that have gone.
+                self.settle(p);
+                p.heat.bury();
+            }
             _ => {}
         }
         // It is noted before any thread can get into the trampolines.

@@ -12,7 +12,8 @@ tests![
     moved,
     by_another_process,
     while_it_runs,
-    own_memory
+    own_memory,
+    at_many_places
 ];
 
 const PAGE: usize = 4096;
@@ -241,4 +242,20 @@ fn own_memory() {
             say!("{first} {n} {}", rx.says());
         }
     }
+}
+
+/// One place after another, each for a while.
+fn at_many_places() {
+    let (_, read_only) = memory();
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    let base = sys!(mmap(null_mut(), 400 * PAGE, PROT_NONE, flags, -1, 0)).v() as usize;
+    let good = (0..400).filter(|i| {
+        let at = base + i * PAGE;
+        let flags = MAP_SHARED | MAP_FIXED;
+        let rx = Code(sys!(mmap(at as *mut _, PAGE, RX, flags, read_only, 0)).v() as usize);
+        let says = rx.says();
+        sys!(munmap(rx.0 as *mut _, PAGE)).v();
+        says == "getpid"
+    });
+    say!("{}", good.count());
 }
