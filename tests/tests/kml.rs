@@ -122,6 +122,13 @@ fn falls_back() -> Result<(), Failed> {
     if out.code() != 0 || out.out() != "ran" || told != 1 {
         return Err(text(&out).into());
     }
+    let run = |test: &str| {
+        Run::lodger(&["--log-level", "info", "--"])
+            .arg(guest(Link::Static))
+            .arg(test)
+            .dir(build::memory_scratch())
+            .run()
+    };
     for (test, line) in [
         (
             "calls::single_steps",
@@ -132,21 +139,13 @@ fn falls_back() -> Result<(), Failed> {
             "some system calls trap: others can write to their code",
         ),
     ] {
-        let out = Run::lodger(&["--log-level", "info", "--"])
-            .arg(guest(Link::Static))
-            .arg(test)
-            .dir(build::memory_scratch())
-            .run();
+        let out = run(test);
         if out.code() != 0 || lines(&out, line) == 0 {
             return Err(text(&out).into());
         }
     }
     // Pages that have gone take no place.
-    let out = Run::lodger(&["--log-level", "info", "--"])
-        .arg(guest(Link::Static))
-        .arg("code::at_many_places")
-        .dir(build::memory_scratch())
-        .run();
+    let out = run("code::at_many_places");
     match (out.code(), lines(&out, "too many pages")) {
         (0, 0) if out.out() == "400\n" => Ok(()),
         _ => Err(text(&out).into()),

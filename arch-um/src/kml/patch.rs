@@ -331,24 +331,11 @@ fn has_room(space: &Space, map: &Tlb, to: u64) -> bool {
     if known {
         return true;
     }
-    let vacant = space.ask(|g| g.is_vacant(start, end));
-    if vacant == Some(false) {
-        heat.tell(Why::NoRoom);
-    }
-    if vacant != Some(true) {
+    let vacant = space.allows(Why::NoRoom, |g| g.is_vacant(start, end));
+    if !vacant {
         heat.room.replace(start, 0);
     }
-    vacant == Some(true)
-}
-
-/// Whether the page at `addr` may be copied: others cannot write to it. The caller has the map locked until the page is exchanged: so
-/// if the kernel takes it away again, it does so after that.
-fn is_steady(space: &Space, addr: u64) -> bool {
-    let steady = space.ask(|g| g.is_steady(addr));
-    if steady == Some(false) {
-        space.process.heat.tell(Why::Writers);
-    }
-    steady == Some(true)
+    vacant
 }
 
 impl KmlEngine {
@@ -386,7 +373,11 @@ impl KmlEngine {
         ];
         let at = (at & MASK) as usize;
         let worth = !p.heat.is_off() && (warm || self.patches.knows(pfn, at));
-        if !worth || !has_room(space, &map, addr + REACH) || !is_steady(space, addr) {
+        if !worth || !has_room(space, &map, addr + REACH) {
+            return;
+        }
+        // The map stays locked until the page is exchanged: if the kernel takes it away again, it does so after that.
+        if !space.allows(Why::Writers, |g| g.is_steady(addr)) {
             return;
         }
         let found = self

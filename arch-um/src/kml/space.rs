@@ -35,10 +35,14 @@ impl Space {
         }
     }
 
-    /// What the guest's mappings say to `ask`.
-    pub(crate) fn ask(&self, ask: impl FnOnce(&dyn Mappings) -> Option<bool>) -> Option<bool> {
+    /// Whether the guest's mappings say yes. A no, unlike an answer that cannot be had now, is why some calls trap.
+    pub(crate) fn allows(&self, no: Why, ask: impl FnOnce(&dyn Mappings) -> Option<bool>) -> bool {
         let guest = self.mappings.lock().as_ref().and_then(Weak::upgrade);
-        ask(&*guest?)
+        let answer = guest.and_then(|g| ask(&*g));
+        if answer == Some(false) {
+            self.process.heat.tell(no);
+        }
+        answer == Some(true)
     }
 
     /// The thread of vCPU `cpu`, the caller's, if that is in this space's process.

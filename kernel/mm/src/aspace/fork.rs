@@ -127,7 +127,7 @@ impl Mm {
             }
             let mut copy = v.part(v.start, v.end);
             if let Show::File(f) = &copy.show {
-                copy.show = Show::File(f.for_mm(&weak));
+                copy.show = Show::File(f.for_mm(&weak, v.flags));
             }
             // Locks are not inherited.
             copy.flags -= VmFlags::LOCKED;

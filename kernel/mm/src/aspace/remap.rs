@@ -2,7 +2,7 @@
 
 use super::map::{check_limits, check_lock, pick, range, round_up};
 use super::pt::Step;
-use super::vma::{Gone, MIN_ADDR, Show, Vma, VmaSet};
+use super::vma::{Gone, MIN_ADDR, Show, VmaSet};
 use super::{Mm, MmLimits, PAGE, VmFlags};
 use crate::frame;
 use abi::{Errno, Result};
@@ -185,18 +185,7 @@ impl Mm {
     /// Lengthens the VMA that ends at `old_end`.
     fn extend(&self, vmas: &mut VmaSet, addr: u64, old_end: u64, new_end: u64, gone: &mut Gone) {
         let Some(v) = vmas.find(addr) else { return };
-        let mut more: Vma = v.part(v.start, v.end);
-        more = Vma {
-            start: old_end,
-            end: new_end,
-            show: match &v.show {
-                Show::File(_) => v.show.at(old_end - v.start),
-                _ => Show::Anon,
-            },
-            ..Vma::new(old_end, new_end, more.prot, more.flags, Show::Anon)
-        };
-        more.name = v.name;
-        more.pattern = v.pattern;
+        let more = v.part(old_end, new_end);
         if let Show::File(f) = &more.show
             && f.cache.is_shared_anon()
         {

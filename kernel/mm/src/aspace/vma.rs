@@ -49,24 +49,16 @@ impl FileRange {
             writer,
         }
     }
-    fn again(&self, mm: &Weak<Mm>, offset: u64) -> FileRange {
-        let id = mm.as_ptr().addr();
-        self.cache.add_mapping(id, mm, self.writer);
-        FileRange {
-            cache: self.cache.clone(),
-            offset,
-            owner: self.owner.clone(),
-            mm: mm.clone(),
-            id,
-            writer: self.writer,
-        }
+    fn again(&self, mm: &Weak<Mm>, offset: u64, flags: VmFlags) -> FileRange {
+        let (cache, owner) = (self.cache.clone(), self.owner.clone());
+        Self::new(mm, cache, offset, owner, flags)
     }
-    fn at(&self, skip: u64) -> FileRange {
-        self.again(&self.mm, self.offset + skip)
+    fn at(&self, skip: u64, flags: VmFlags) -> FileRange {
+        self.again(&self.mm, self.offset + skip, flags)
     }
     /// The same for another space.
-    pub(super) fn for_mm(&self, mm: &Weak<Mm>) -> FileRange {
-        self.again(mm, self.offset)
+    pub(super) fn for_mm(&self, mm: &Weak<Mm>, flags: VmFlags) -> FileRange {
+        self.again(mm, self.offset, flags)
     }
 }
 
@@ -87,11 +79,11 @@ pub(super) enum Show {
 }
 
 impl Show {
-    /// The same thing `skip` bytes further on.
-    pub(super) fn at(&self, skip: u64) -> Show {
+    /// The same thing `skip` bytes further on, in a VMA with these properties.
+    fn at(&self, skip: u64, flags: VmFlags) -> Show {
         match self {
             Show::Anon => Show::Anon,
-            Show::File(f) => Show::File(f.at(skip)),
+            Show::File(f) => Show::File(f.at(skip, flags)),
             Show::Special(p) => Show::Special(p.add((skip >> PAGE_SHIFT) as usize)),
         }
     }
@@ -165,7 +157,7 @@ impl Vma {
                 end,
                 self.prot,
                 self.flags,
-                self.show.at(start - self.start),
+                self.show.at(start - self.start, self.flags),
             )
         }
     }

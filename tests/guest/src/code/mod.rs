@@ -105,34 +105,36 @@ fn alias() {
     }
 }
 
-/// Written through a mapping that is made later, and goes again.
-fn alias_later() {
+/// Has `change` make the code another call, again and again: a descriptor that writes, the code, the call's number.
+fn each_change(change: impl Fn(i32, Code, i64)) {
     for (fd, read_only) in [memory(), file()] {
         for flags in [MAP_SHARED, MAP_PRIVATE] {
             let rx = Code::map(read_only, RX, flags);
             for number in [SYS_getppid, SYS_getpid, SYS_getppid, SYS_getpid] {
-                let first = rx.says();
-                let rw = Code::map(fd, RW, MAP_SHARED);
-                rw.store(number);
-                let now = rx.says();
-                sys!(munmap(rw.0 as *mut _, PAGE)).v();
-                say!("{first} {now} {}", rx.says());
+                change(fd, rx, number);
             }
         }
     }
 }
 
+/// Written through a mapping that is made later, and goes again.
+fn alias_later() {
+    each_change(|fd, rx, number| {
+        let first = rx.says();
+        let rw = Code::map(fd, RW, MAP_SHARED);
+        rw.store(number);
+        let now = rx.says();
+        sys!(munmap(rw.0 as *mut _, PAGE)).v();
+        say!("{first} {now} {}", rx.says());
+    });
+}
+
 fn written() {
-    for (fd, read_only) in [memory(), file()] {
-        for flags in [MAP_SHARED, MAP_PRIVATE] {
-            let rx = Code::map(read_only, RX, flags);
-            for number in [SYS_getppid, SYS_getpid, SYS_getppid, SYS_getpid] {
-                let first = rx.says();
-                write_to(fd, number);
-                say!("{first} {}", rx.says());
-            }
-        }
-    }
+    each_change(|fd, rx, number| {
+        let first = rx.says();
+        write_to(fd, number);
+        say!("{first} {}", rx.says());
+    });
 }
 
 /// A hole that takes the call's number away, but not the call.
@@ -197,21 +199,14 @@ fn while_it_runs() {
                 if round == seen {
                     continue;
                 }
-                let expected = if round % 2 == 1 { parent } else { pid };
+                let expected = [pid, parent][round as usize % 2];
                 wrong.fetch_add((r != expected) as u32, SeqCst);
                 seen = round;
                 answered.store(round, SeqCst);
             }
         });
         for round in 1..=ROUNDS {
-            write_to(
-                fd,
-                if round % 2 == 1 {
-                    SYS_getppid
-                } else {
-                    SYS_getpid
-                },
-            );
+            write_to(fd, [SYS_getpid, SYS_getppid][round as usize % 2]);
             asked.store(round, SeqCst);
             while answered.load(SeqCst) != round {
                 sys!(sched_yield());

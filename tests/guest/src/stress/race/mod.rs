@@ -18,8 +18,8 @@ use probe::{R11, State};
 use std::sync::atomic::{AtomicBool, AtomicPtr};
 
 const REGIONS: usize = 4;
-/// The region that is written in place.
-const IN_PLACE: usize = 3;
+/// Those of files.
+const FILES: [usize; 3] = [0, 1, 3];
 /// Pages of a region.
 const PAGES: usize = 6;
 const LEN: usize = PAGES * PAGE;
@@ -40,7 +40,7 @@ struct Region {
     /// The file it is in; none: anonymous memory.
     fd: i32,
     /// It is mapped once, and nobody writes to it but to the file.
-    in_place: AtomicBool,
+    in_place: bool,
     code: AtomicPtr<Code>,
 }
 
@@ -61,8 +61,8 @@ impl Region {
     }
     /// Puts the code where it belongs, in one step.
     fn put(&self) {
-        if self.in_place.load(SeqCst) {
-            return self.write_in_place();
+        if self.in_place {
+            return self.write();
         }
         if self.fd >= 0 {
             self.write();
@@ -73,18 +73,18 @@ impl Region {
         let flags = MREMAP_MAYMOVE | MREMAP_FIXED;
         sys!(mremap(m as *mut _, LEN, LEN, flags, self.at)).v();
     }
+    /// By a call; where it runs in place, now and then through another mapping.
     fn write(&self) {
         let b = &self.code().bytes;
+        if self.in_place && b.iter().fold(0, |a, b| a ^ b) % 2 == 1 {
+            return self.write_by_mapping();
+        }
         if sys!(pwrite(self.fd, b.as_ptr().cast(), b.len(), 0)).0 != b.len() as i64 {
             bad("write of the code");
         }
     }
-    /// By a call, or through another mapping.
-    fn write_in_place(&self) {
+    fn write_by_mapping(&self) {
         let b = &self.code().bytes;
-        if b.iter().fold(0, |a, b| a ^ b) % 2 == 0 {
-            return self.write();
-        }
         let rw = PROT_READ | PROT_WRITE;
         let m = sys!(mmap(null_mut(), LEN, rw, MAP_SHARED, self.fd, 0)).v() as usize;
         for i in (0..LEN).step_by(8) {
@@ -319,15 +319,18 @@ pub fn main(args: &[String]) -> i32 {
         ))
         .v() as usize,
         fd,
-        in_place: AtomicBool::new(false),
+        in_place: false,
         code: AtomicPtr::new(null_mut()),
     };
+    let mut in_place = region(0, file("race-d"));
+    in_place.map(in_place.at, MAP_FIXED).v();
+    in_place.in_place = true;
     let s: &'static Shared = Box::leak(Box::new(Shared {
         regions: [
             region(0, file("race-a")),
             region(LOW, file("race-b")),
             region(0, -1),
-            region(0, file("race-d")),
+            in_place,
         ],
         gate: AtomicBool::new(false),
         stop: AtomicBool::new(false),
@@ -339,7 +342,6 @@ pub fn main(args: &[String]) -> i32 {
         workers: (0..threads).map(|_| AtomicI32::new(0)).collect(),
     }));
     new_code(s, &mut r);
-    s.regions[IN_PLACE].in_place.store(true, SeqCst);
     storms::handle_signals(s);
     let workers: Vec<_> = (0..threads)
         .map(|i| std::thread::spawn(move || work(s, i, threads, calls, seed)))

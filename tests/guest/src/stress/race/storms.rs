@@ -246,7 +246,7 @@ fn rights(s: &'static Shared, r: &mut Random) {
         let at = (region.at + first) as *mut c_void;
         let (rw, rx) = (PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC);
         let mut now = r.pick(&[PROT_NONE, PROT_READ, rw, rw | PROT_EXEC, PROT_EXEC]);
-        if region.in_place.load(SeqCst) {
+        if region.in_place {
             now &= !PROT_WRITE;
         }
         sys!(mprotect(at, len, now)).v();
@@ -310,10 +310,9 @@ fn room(s: &'static Shared, r: &mut Random) {
 fn files(s: &'static Shared, r: &mut Random) {
     let mut c = Caller::new(s);
     s.gate(|| {
-        let region = &s.regions[r.pick(&[0, 1, super::IN_PLACE])];
+        let region = &s.regions[r.pick(&super::FILES)];
         let code = region.code();
         match r.below(3) {
-            0 if region.in_place.load(SeqCst) => region.write_in_place(),
             0 => region.write(),
             1 => {
                 let mut b = vec![0u8; LEN];
