@@ -4,7 +4,7 @@
 //! Some families also run in a storm of clock interrupts: one every 50 µs.
 //!
 //! Names are `FORM/FAMILY::TEST`; `cargo test --test diff -- file::` runs one family,
-//! `-- host/` only the host's side (each test passes there twice with the same text).
+//! `-- host-` only the host's side (each test must pass there).
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use lodger_tests::build::Link;
@@ -12,30 +12,75 @@ use lodger_tests::engine::Engine;
 use lodger_tests::guest::{self, Form, Text};
 use lodger_tests::known::Known;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::panic::catch_unwind;
+use std::sync::{Arc, Condvar, Mutex};
 
-/// Texts by form and family; each batch is run by whoever asks first.
-#[derive(Default)]
-struct Results {
-    wanted: HashMap<(Form, String), Vec<String>>,
-    batches: Mutex<HashMap<(Form, String, u32), Arc<OnceLock<HashMap<String, Text>>>>>,
+type Texts = HashMap<String, Text>;
+
+/// The tests of one family in one form, which run one after another.
+struct Batch {
+    form: Form,
+    names: Vec<String>,
 }
 
-impl Results {
-    fn get(&self, form: Form, name: &str, round: u32) -> Text {
-        let family = name.split("::").next().unwrap_or("").to_string();
-        let cell = {
-            let mut b = self.batches.lock().unwrap_or_else(|e| e.into_inner());
-            b.entry((form, family.clone(), round)).or_default().clone()
-        };
-        let all = cell.get_or_init(|| {
-            let key = (form.on_host(), family.clone());
-            guest::run(form, self.wanted.get(&key).map_or(&[], |v| v))
-        });
-        all.get(name).cloned().unwrap_or(Text {
-            output: String::new(),
-            end: "not run".into(),
-        })
+/// All batches, in the order in which the tests ask for them. Whoever finds that his has not
+/// ended runs the next that nobody has begun, so there are as many at once as threads of tests.
+#[derive(Default)]
+struct Batches {
+    all: Vec<Batch>,
+    places: HashMap<(Form, String), usize>,
+    progress: Mutex<Progress>,
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct Progress {
+    begun: usize,
+    ended: HashMap<usize, Texts>,
+}
+
+fn family(name: &str) -> &str {
+    name.split("::").next().unwrap_or("")
+}
+
+impl Batches {
+    fn add(&mut self, form: Form, name: &str) {
+        let next = self.all.len();
+        let place = self.places.entry((form, family(name).to_string()));
+        let at = *place.or_insert(next);
+        if at == next {
+            let names = vec![];
+            self.all.push(Batch { form, names });
+        }
+        let names = &mut self.all[at].names;
+        if !names.iter().any(|n| n == name) {
+            names.push(name.to_string());
+        }
+    }
+
+    fn text(&self, form: Form, name: &str) -> Text {
+        let at = self.places[&(form, family(name).to_string())];
+        let mut progress = self.progress.lock().unwrap();
+        loop {
+            if let Some(texts) = progress.ended.get(&at) {
+                return texts.get(name).cloned().unwrap_or(Text {
+                    output: String::new(),
+                    end: "not run".into(),
+                });
+            }
+            let next = progress.begun;
+            let Some(batch) = self.all.get(next) else {
+                // Begun by another, who wakes all when it has ended.
+                progress = self.ended.wait(progress).unwrap();
+                continue;
+            };
+            progress.begun += 1;
+            drop(progress);
+            let texts = catch_unwind(|| guest::run(batch.form, &batch.names)).unwrap_or_default();
+            progress = self.progress.lock().unwrap();
+            progress.ended.insert(next, texts);
+            self.ended.notify_all();
+        }
     }
 }
 
@@ -122,7 +167,7 @@ fn main() {
     let names = guest::list();
     let known = Arc::new(Known::load("diff"));
     let forms = forms();
-    let mut results = Results::default();
+    let mut batches = Batches::default();
     let mut plan: Vec<(String, Form, String)> = vec![];
     let mut host: Vec<Form> = vec![];
     for &form in &forms {
@@ -136,19 +181,12 @@ fn main() {
     } else {
         forms.clone()
     }) {
-        let calm =
-            |n: &str| form.tick_us == 0 || STORM.contains(&n.split("::").next().unwrap_or(""));
+        let calm = |n: &str| form.tick_us == 0 || STORM.contains(&family(n));
         for n in names.iter().filter(|n| calm(n)) {
             let full = format!("{}/{n}", label(form));
             if selected(&args, &full) {
-                let key = (
-                    form.on_host(),
-                    n.split("::").next().unwrap_or("").to_string(),
-                );
-                let wanted = results.wanted.entry(key).or_default();
-                if !wanted.contains(n) {
-                    wanted.push(n.clone());
-                }
+                batches.add(form.on_host(), n);
+                batches.add(form, n);
                 plan.push((full, form, n.clone()));
             }
         }
@@ -163,13 +201,13 @@ fn main() {
     if let Some(reason) = known.off() {
         eprintln!("the machine's part is off: {reason}");
     }
-    let results = Arc::new(results);
+    let batches = Arc::new(batches);
     let trials = plan
         .into_iter()
         .map(|(full, form, name)| {
-            let (results, known) = (results.clone(), known.clone());
+            let (batches, known) = (batches.clone(), known.clone());
             Trial::test(full.clone(), move || {
-                let host = results.get(form.on_host(), &name, 0);
+                let host = batches.text(form.on_host(), &name);
                 let r = if form.cpus == 0 {
                     if host.end == "exit 0" {
                         Ok(())
@@ -177,7 +215,7 @@ fn main() {
                         Err(format!("{}\n{}", host.end, host.output))
                     }
                 } else {
-                    guest::difference(&host, &results.get(form, &name, 0)).map_or(Ok(()), Err)
+                    guest::difference(&host, &batches.text(form, &name)).map_or(Ok(()), Err)
                 };
                 let r = if form.cpus == 0 {
                     r
