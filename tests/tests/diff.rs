@@ -13,14 +13,14 @@ use lodger_tests::guest::{self, Form, Text};
 use lodger_tests::known::Known;
 use std::collections::HashMap;
 use std::panic::catch_unwind;
-use std::sync::{Arc, Condvar, Mutex};
-
-type Texts = HashMap<String, Text>;
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 
 /// The tests of one family in one form, which run one after another.
 struct Batch {
     form: Form,
+    family: String,
     names: Vec<String>,
+    texts: OnceLock<HashMap<String, Text>>,
 }
 
 /// All batches, in the order in which the tests ask for them. Whoever finds that his has not
@@ -28,15 +28,8 @@ struct Batch {
 #[derive(Default)]
 struct Batches {
     all: Vec<Batch>,
-    places: HashMap<(Form, String), usize>,
-    progress: Mutex<Progress>,
+    begun: Mutex<usize>,
     ended: Condvar,
-}
-
-#[derive(Default)]
-struct Progress {
-    begun: usize,
-    ended: HashMap<usize, Texts>,
 }
 
 fn family(name: &str) -> &str {
@@ -44,13 +37,19 @@ fn family(name: &str) -> &str {
 }
 
 impl Batches {
+    fn place(&self, form: Form, name: &str) -> Option<usize> {
+        (self.all.iter()).position(|b| b.form == form && b.family == family(name))
+    }
+
     fn add(&mut self, form: Form, name: &str) {
-        let next = self.all.len();
-        let place = self.places.entry((form, family(name).to_string()));
-        let at = *place.or_insert(next);
-        if at == next {
-            let names = vec![];
-            self.all.push(Batch { form, names });
+        let at = self.place(form, name).unwrap_or(self.all.len());
+        if at == self.all.len() {
+            self.all.push(Batch {
+                form,
+                family: family(name).to_string(),
+                names: vec![],
+                texts: OnceLock::new(),
+            });
         }
         let names = &mut self.all[at].names;
         if !names.iter().any(|n| n == name) {
@@ -59,26 +58,25 @@ impl Batches {
     }
 
     fn text(&self, form: Form, name: &str) -> Text {
-        let at = self.places[&(form, family(name).to_string())];
-        let mut progress = self.progress.lock().unwrap();
+        let wanted = &self.all[self.place(form, name).expect("a test in the plan")];
+        let mut begun = self.begun.lock().unwrap();
         loop {
-            if let Some(texts) = progress.ended.get(&at) {
+            if let Some(texts) = wanted.texts.get() {
                 return texts.get(name).cloned().unwrap_or(Text {
                     output: String::new(),
                     end: "not run".into(),
                 });
             }
-            let next = progress.begun;
-            let Some(batch) = self.all.get(next) else {
+            let Some(next) = self.all.get(*begun) else {
                 // Begun by another, who wakes all when it has ended.
-                progress = self.ended.wait(progress).unwrap();
+                begun = self.ended.wait(begun).unwrap();
                 continue;
             };
-            progress.begun += 1;
-            drop(progress);
-            let texts = catch_unwind(|| guest::run(batch.form, &batch.names)).unwrap_or_default();
-            progress = self.progress.lock().unwrap();
-            progress.ended.insert(next, texts);
+            *begun += 1;
+            drop(begun);
+            let texts = catch_unwind(|| guest::run(next.form, &next.names)).unwrap_or_default();
+            begun = self.begun.lock().unwrap();
+            next.texts.get_or_init(|| texts);
             self.ended.notify_all();
         }
     }
@@ -208,19 +206,13 @@ fn main() {
             let (batches, known) = (batches.clone(), known.clone());
             Trial::test(full.clone(), move || {
                 let host = batches.text(form.on_host(), &name);
-                let r = if form.cpus == 0 {
-                    if host.end == "exit 0" {
-                        Ok(())
-                    } else {
-                        Err(format!("{}\n{}", host.end, host.output))
-                    }
+                let r = if host.end != "exit 0" {
+                    Err(format!("on the host: {}\n{}", host.end, host.output))
+                } else if form.cpus == 0 {
+                    Ok(())
                 } else {
-                    guest::difference(&host, &batches.text(form, &name)).map_or(Ok(()), Err)
-                };
-                let r = if form.cpus == 0 {
-                    r
-                } else {
-                    known.judge(&full, r)
+                    let r = guest::difference(&host, &batches.text(form, &name));
+                    known.judge(&full, r.map_or(Ok(()), Err))
                 };
                 r.map_err(Failed::from)
             })
