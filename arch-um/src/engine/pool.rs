@@ -1,11 +1,12 @@
 //! User processes: making them, keeping some ready, watching for their end.
 
 use super::mapper::Answer;
-use super::process::{Process, stub_state};
+use super::process::{Process, Stub};
 use super::{Death, SeccompEngine};
 use crate::sysvec::{SysVec, leak};
 use crate::zygote::Zygote;
 use abi::Errno;
+use core::cmp::Reverse;
 use core::ptr;
 use core::sync::atomic::Ordering::{Acquire, Release, SeqCst};
 use host_sys::task::{self, Ended};
@@ -45,11 +46,7 @@ impl SeccompEngine {
     pub(crate) fn acquire(&'static self, cpu: u32) -> Result<&'static Process, Errno> {
         loop {
             let p = self.take(cpu)?;
-            let Some(frame) = self.frame.get() else {
-                // The very first one, from which the frame is learned.
-                return Ok(p);
-            };
-            if p.refresh(frame, self.proc_dir).is_ok() {
+            if p.refresh(self.proc_dir).is_ok() {
                 return Ok(p);
             }
             p.kill();
@@ -75,17 +72,20 @@ impl SeccompEngine {
         Ok(p)
     }
 
-    /// An idle process, preferably one that vCPU `cpu` has used before.
+    /// An idle process, preferably one that vCPU `cpu` has used before, and no other: threads
+    /// on other host CPUs take long to wake.
     fn take_idle(&'static self, pool: &mut Pool, cpu: u32) -> Option<&'static Process> {
         loop {
             let n = pool.idle.len();
-            let used = |p: &&'static Process| {
-                let s = p.stubs.get(cpu as usize);
-                s.is_some_and(|s| s.state.load(SeqCst) == stub_state::READY)
-            };
             let from = n.saturating_sub(LOOK);
-            let i = pool.idle[from..].iter().rposition(used);
-            let i = i.map_or(n.checked_sub(1)?, |i| from + i);
+            let worth = |i: &usize| {
+                let stubs = pool.idle[*i].stubs;
+                let here = stubs.get(cpu as usize).is_some_and(Stub::is_ready);
+                let all = stubs.iter().filter(|s| s.is_ready()).count();
+                (here, Reverse(all))
+            };
+            // The last one of equals.
+            let i = (from..n).max_by_key(worth)?;
             let p = pool.idle[i];
             pool.idle.remove_range(i, i + 1);
             if !p.dead.load(SeqCst) {

@@ -35,7 +35,7 @@ pub(crate) mod stub_state {
 /// resets a process that no vCPU runs.
 pub(crate) struct Stub {
     pub(crate) state: AtomicU32,
-    /// Another guest process's before: must make a round through our frame.
+    /// Another guest process's before: on a round through our frame.
     pub(crate) stale: AtomicBool,
     /// Let go and not reported yet.
     pub(crate) released: AtomicBool,
@@ -419,41 +419,38 @@ impl Process {
         }
     }
 
-    /// Sends each thread that another guest process has used once through our own
-    /// frame: afterwards its mask and alternate stack are ours, whatever its past.
-    /// Threads on other host CPUs make their rounds at the same time.
-    pub(crate) fn refresh(&self, frame: &HostFrame, proc_dir: i32) -> Result<(), Gone> {
-        let stale = || {
-            let all = (0..).zip(self.stubs);
-            all.filter(|(_, s)| s.stale.load(Relaxed))
-        };
-        for (cpu, s) in stale() {
-            frame.aim_at_trap(self.area(cpu), stub::area(cpu));
-            self.let_thread_go(cpu, next_go(s));
-            // What it says may be its past's.
-            self.wake_thread(cpu);
-        }
+    /// Waits until each thread that another guest process has used has been through our own
+    /// frame, on which [`Process::wipe`] has sent it: afterwards its mask and alternate stack
+    /// are ours, whatever its past.
+    pub(crate) fn refresh(&self, proc_dir: i32) -> Result<(), Gone> {
         // What was mapped goes before any of them runs guest code; the rounds lead to
         // none.
         self.map.lock().settle(self)?;
-        for (cpu, s) in stale() {
-            let watchdog = Watchdog::for_round();
-            self.wait_report(cpu, s.go.load(Relaxed), Some((watchdog, proc_dir)))?;
-            s.fs.store(u64::MAX, Relaxed);
-            s.gs.store(u64::MAX, Relaxed);
-            s.stale.store(false, Relaxed);
+        for (cpu, s) in (0..).zip(self.stubs) {
+            if s.stale.load(Relaxed) {
+                let watchdog = Watchdog::for_round();
+                self.wait_report(cpu, s.go.load(Relaxed), Some((watchdog, proc_dir)))?;
+                s.fs.store(u64::MAX, Relaxed);
+                s.gs.store(u64::MAX, Relaxed);
+                s.stale.store(false, Relaxed);
+            }
         }
         Ok(())
     }
 
-    /// Forgets the guest process that was here: all threads are proven parked.
-    /// Mappings go before the next thread is let go; see [`stub`], number 6.
+    /// Forgets the guest process that was here: all threads are proven parked, and now make a
+    /// round through our own frame, each on its host CPU, for which [`Process::refresh`] waits.
+    /// Mappings go before one of them runs guest code; see [`stub`], number 6.
     pub(crate) fn wipe(&self, m: &mut MapState, frame: &HostFrame) {
         for (cpu, s) in (0..).zip(self.stubs) {
             if s.state.load(Relaxed) == stub_state::READY {
                 frame.reset(self.area(cpu));
                 s.owner.fetch_add(1, Relaxed);
                 s.stale.store(true, Relaxed);
+                frame.aim_at_trap(self.area(cpu), stub::area(cpu));
+                self.let_thread_go(cpu, next_go(s));
+                // What it says may be its past's.
+                self.wake_thread(cpu);
             }
         }
         if m.tlb.len() > 0 {

@@ -136,7 +136,7 @@ impl UserSpace for Space {
     fn clear(&self) {
         let clean = self.empty();
         if let Some(p) = self.process()
-            && !(clean && p.refresh(self.engine.frame(), self.engine.proc_dir).is_ok())
+            && !(clean && p.refresh(self.engine.proc_dir).is_ok())
         {
             self.replace(p);
         }
