@@ -159,16 +159,12 @@ impl SeccompEngine {
             tv_sec: (ns / 1_000_000_000).min(i64::MAX as u64) as i64,
             tv_nsec: (ns % 1_000_000_000) as i64,
         });
-        let began = time::monotonic_ns();
-        let mut now = began;
         cpu.mode.store(mode::IDLE, SeqCst);
-        while cpu.pending.load(SeqCst) == 0 && until.is_none_or(|u| now < u) {
+        while cpu.pending.load(SeqCst) == 0 && until.is_none_or(|u| time::monotonic_ns() < u) {
             let op = libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG;
             switch::sleep(&cpu.pending, op, 0, timeout.as_ref(), &cpu.pending);
-            now = time::monotonic_ns();
         }
         cpu.mode.store(mode::KERNEL, SeqCst);
-        cpu.time_ns[0].fetch_add(now.saturating_sub(began), Relaxed);
     }
 
     pub(crate) fn program_timer(&self, cpu: &CpuBlock, deadline_ns: Option<u64>) {

@@ -25,7 +25,7 @@ use core::convert::Infallible;
 use core::hint::black_box;
 use core::ptr;
 use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::Ordering::SeqCst;
 use guard::Guard;
 use hal::cpu::{CpuBlock, CpuId, SavedStack, mode};
 use hal::{After, Engine, Trap, UserContext, UserRegs, UserSpace};
@@ -261,15 +261,11 @@ impl Engine for KmlEngine {
     }
     fn idle(&self, cpu: &CpuBlock, deadline_ns: Option<u64>) {
         let until = deadline_ns.map(|d| self.host_ns(d));
-        let began = time::monotonic_ns();
-        let mut now = began;
         cpu.mode.store(mode::IDLE, SeqCst);
-        while cpu.pending.load(SeqCst) == 0 && until.is_none_or(|u| now < u) {
+        while cpu.pending.load(SeqCst) == 0 && until.is_none_or(|u| time::monotonic_ns() < u) {
             let _ = time::futex_wait(&cpu.pending, 0, until);
-            now = time::monotonic_ns();
         }
         cpu.mode.store(mode::KERNEL, SeqCst);
-        cpu.time_ns[0].fetch_add(now.saturating_sub(began), Relaxed);
     }
     fn interrupt(&self, cpu: &CpuBlock, bits: u32) {
         cpu.pending.fetch_or(bits, SeqCst);

@@ -60,12 +60,8 @@ pub struct CpuBlock {
     pub mode: AtomicU32,
     /// Pending interrupts (`IRQ_*`).
     pub pending: AtomicU32,
-    /// Engine's own word (handle of what runs in guest mode).
-    pub engine: AtomicU64,
     /// The clock's programmed deadline, in ns of the monotonic clock; `u64::MAX` = none.
     pub deadline: AtomicU64,
-    /// Nanoseconds spent idle, in guest mode, in the kernel.
-    pub time_ns: [AtomicU64; 3],
 }
 
 impl CpuBlock {
@@ -75,9 +71,7 @@ impl CpuBlock {
             id,
             mode: AtomicU32::new(mode::KERNEL),
             pending: AtomicU32::new(0),
-            engine: AtomicU64::new(0),
             deadline: AtomicU64::new(u64::MAX),
-            time_ns: [const { AtomicU64::new(0) }; 3],
         }
     }
     /// Takes all pending interrupts.

@@ -23,14 +23,14 @@ fn with_pos<T>(
 ) -> Result<T> {
     match offset {
         Some(o) => op(o),
-        None if f.ops.seekable() => op(&mut f.pos.lock()),
+        None if f.moves() => op(&mut f.pos.lock()),
         None => op(&mut 0),
     }
 }
 
 fn read_once(f: &File, cx: &dyn Caller, pos: &mut u64, buf: &mut [u8]) -> Result<usize> {
     let mut sink = SliceSink::new(buf);
-    let n = if f.ops.seekable() {
+    let n = if f.seekable() {
         f.read_at(cx, *pos, &mut sink)?
     } else {
         f.read(cx, &mut sink)?
@@ -44,7 +44,7 @@ fn write_all(f: &File, cx: &dyn Caller, pos: &mut u64, data: &[u8]) -> Result<us
     let mut done = 0;
     while done < data.len() {
         let mut src = SliceSource::new(&data[done..]);
-        let written = if f.ops.seekable() {
+        let written = if f.seekable() {
             f.write_at(cx, *pos, &mut src)
         } else {
             f.write(cx, &mut src)
@@ -99,7 +99,7 @@ pub fn splice(
             pipe_to_pipe(&a.pipe, &b.pipe, len, nb)
         }
         (Some(a), None) => {
-            if in_off.is_some() || out_off.is_some() && !output.ops.seekable() {
+            if in_off.is_some() || out_off.is_some() && !output.seekable() {
                 return Err(Errno::ESPIPE);
             }
             if output.flags().contains(OpenFlags::APPEND) {
@@ -111,7 +111,7 @@ pub fn splice(
             })
         }
         (None, Some(b)) => {
-            if out_off.is_some() || in_off.is_some() && !input.ops.seekable() {
+            if out_off.is_some() || in_off.is_some() && !input.seekable() {
                 return Err(Errno::ESPIPE);
             }
             let nb = nonblock || output.nonblock();
@@ -214,7 +214,7 @@ pub fn sendfile(
     len: usize,
 ) -> Result<usize> {
     check_ends(input, output)?;
-    if offset.is_some() && !input.ops.seekable() {
+    if offset.is_some() && !input.seekable() {
         return Err(Errno::ESPIPE);
     }
     if !matches!(input.inode.file_type(), FileType::Regular | FileType::Block)

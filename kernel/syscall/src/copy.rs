@@ -52,7 +52,7 @@ pub fn sys_sendfile(
         return Err(Errno::EBADF);
     }
     let mut count = bounded(count)?;
-    if output.ops.seekable() {
+    if output.seekable() {
         let pos = *output.pos.lock();
         count = file_room(cx, &output, pos, count)?;
     }
@@ -274,7 +274,7 @@ pub fn sys_readahead(cx: &Ctx, fd: Fd, _offset: i64, _count: u64) -> Result {
         return Err(Errno::EBADF);
     }
     match f.inode.file_type() {
-        FileType::Regular | FileType::Block if f.ops.seekable() => Ok(()),
+        FileType::Regular | FileType::Block if f.seekable() => Ok(()),
         _ => Err(Errno::EINVAL),
     }
 }

@@ -98,7 +98,7 @@ fn offset(v: i64) -> Result<u64> {
 /// The file of a positional call. [`Errno::ESPIPE`].
 fn seekable(cx: &Ctx, fd: Fd) -> Result<Held<File>> {
     let f = cx::hold(cx, fd)?;
-    if f.ops.seekable() {
+    if f.seekable() {
         Ok(f)
     } else {
         Err(Errno::ESPIPE)
@@ -246,7 +246,7 @@ pub fn sys_pwritev2(
     let mut src = vectors(mm, iov.0, n)?;
     let done = write_with(cx, &f, pos, &mut src, append)?;
     let sync = flags.has(RwFlags::RWF_SYNC);
-    if done > 0 && f.ops.seekable() && (sync || flags.has(RwFlags::RWF_DSYNC)) {
+    if done > 0 && f.seekable() && (sync || flags.has(RwFlags::RWF_DSYNC)) {
         f.ops.fsync(&f, !sync)?;
     }
     Ok(done)
@@ -260,7 +260,7 @@ pub fn sys_lseek(cx: &Ctx, fd: Fd, offset: i64, whence: Whence) -> Result<u64> {
     }
     // Event descriptors have a position that never moves.
     let anonymous = f.path.is_none() && f.inode.file_type() == FileType::Char;
-    if anonymous && !f.ops.seekable() {
+    if anonymous && !f.seekable() {
         return Ok(0);
     }
     f.seek(offset, whence.0)

@@ -13,7 +13,7 @@ use mm::aspace::VmFlags;
 use mm::io::{Sink, Source};
 use sync::{SpinLock, level};
 use task::Ctx;
-use vfs::file::{Caller, MmapBacking};
+use vfs::file::{Caller, MmapBacking, Traits};
 use vfs::generic::{FileData, RegularFile};
 use vfs::inode::{StatFs, TimeNs};
 use vfs::state::InodeState;
@@ -269,8 +269,8 @@ impl FileOps for MemFile {
     fn write(&self, f: &File, cx: &dyn Caller, pos: u64, src: &mut dyn Source) -> Result<usize> {
         self.data.write(f, cx, pos, src)
     }
-    fn seekable(&self) -> bool {
-        true
+    fn traits(&self) -> Traits {
+        Traits::FILE
     }
     fn seek(&self, f: &File, offset: i64, whence: u32) -> Option<Result<u64>> {
         self.data.seek(f, offset, whence)

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::any::Any;
 use mm::io::{Sink, Source};
 use sync::{Once, SpinLock, level};
-use vfs::file::Caller;
+use vfs::file::{Caller, Traits};
 use vfs::inode::{DirEmit, SetAttr, StatFs, TimeNs};
 use vfs::{Attr, Cred, File, FileOps, FileType, Inode, InodeRef, OpenFlags, SuperBlock};
 
@@ -280,8 +280,8 @@ impl FileOps for PtsDir {
     ) -> Result<usize> {
         Err(Errno::EISDIR)
     }
-    fn seekable(&self) -> bool {
-        true
+    fn traits(&self) -> Traits {
+        Traits::FILE
     }
     fn read_dir(&self, f: &File, pos: u64, emit: &mut DirEmit<'_>) -> Result {
         if !vfs::generic::emit_dots(f, pos, emit) {

@@ -15,7 +15,7 @@ use hal::dev::{StreamKind, Streams};
 use mm::io::{Sink, Source};
 use sync::WaitQueue;
 use vfs::anon::AnonFs;
-use vfs::file::Caller;
+use vfs::file::{Caller, Traits};
 use vfs::{
     Attr, Cred, File, FileOps, FileType, Inode, InodeRef, OpenFlags, PollEvents, PollTable,
     SetAttr, SuperBlock,
@@ -167,8 +167,11 @@ impl FileOps for StreamFile {
     fn as_any(&self) -> &dyn Any {
         self
     }
-    fn seekable(&self) -> bool {
-        self.is_file()
+    fn traits(&self) -> Traits {
+        match self.is_file() {
+            true => Traits::FILE,
+            false => Traits::STREAM,
+        }
     }
     fn seek(&self, _f: &File, offset: i64, whence: u32) -> Option<Result<u64>> {
         let s = self.stream();

@@ -101,6 +101,24 @@ pub trait Caller {
     }
 }
 
+bitflags::bitflags! {
+    /// What does not change while a file is open.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Traits: u8 {
+        /// There are offsets; else lseek(2) and pread(2) give [`Errno::ESPIPE`].
+        const SEEKABLE = 1;
+        /// read(2) and write(2) move the file position on, so that they wait for each other. Without offsets, and in
+        /// memory devices (null(4)), they do not.
+        const MOVES = 2;
+        /// Reads count as accesses (atime). On Linux those of memory devices do not.
+        const NOTES_READS = 4;
+        /// Of pipes, sockets, terminals.
+        const STREAM = Self::NOTES_READS.bits();
+        /// Of what has a position: files, directories.
+        const FILE = Self::SEEKABLE.bits() | Self::MOVES.bits() | Self::NOTES_READS.bits();
+    }
+}
+
 /// What an open file does. One object per open, or shared, as the driver likes.
 /// Methods may sleep; blocking ones obey `f.nonblock()` with [`Errno::EAGAIN`]
 /// and end with [`Errno::ERESTARTSYS`] when a signal comes.
@@ -112,7 +130,7 @@ pub trait FileOps: Send + Sync {
         Err(Errno::EINVAL)
     }
     /// Writes at `pos` (ignored by streams). O_APPEND has been applied to `pos` by the caller under the inode's write lock when
-    /// [`FileOps::seekable`]; the file system raises the size.
+    /// [`Traits::SEEKABLE`]; the file system raises the size.
     fn write(
         &self,
         _f: &File,
@@ -122,13 +140,9 @@ pub trait FileOps: Send + Sync {
     ) -> Result<usize> {
         Err(Errno::EINVAL)
     }
-    /// Whether there is a file position (lseek, pread); else those give ESPIPE.
-    fn seekable(&self) -> bool {
-        false
-    }
-    /// Whether reads count as accesses (atime). On Linux those of /dev/zero and its like do not.
-    fn notes_reads(&self) -> bool {
-        true
+    /// What the file is like, the same as long as it is open. Default: a stream.
+    fn traits(&self) -> Traits {
+        Traits::STREAM
     }
     /// lseek(2) other than the generic SET/CUR/END by size (directories, SEEK_DATA/HOLE). `None` = use the generic one.
     fn seek(&self, _f: &File, _offset: i64, _whence: u32) -> Option<Result<u64>> {
@@ -223,7 +237,8 @@ pub struct File {
     /// Where it was opened (mount and dentry); `None` for anonymous files.
     pub path: Option<crate::path::Path>,
     flags: AtomicU32,
-    /// File position. Held across read and write of seekable files.
+    traits: Traits,
+    /// File position. Held across read and write of files with [`Traits::MOVES`].
     pub pos: Mutex<u64>,
     /// Credentials of the opener.
     pub cred: Arc<Cred>,
@@ -279,6 +294,7 @@ impl File {
             | OpenFlags::TRUNC
             | OpenFlags::CLOEXEC;
         Arc::new(File {
+            traits: ops.traits(),
             ops,
             inode,
             path,
@@ -304,6 +320,20 @@ impl File {
     #[inline]
     pub fn flags(&self) -> OpenFlags {
         OpenFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
+    }
+    /// Whether there are offsets.
+    #[inline]
+    pub fn seekable(&self) -> bool {
+        self.traits.contains(Traits::SEEKABLE)
+    }
+    /// Whether read(2) and write(2) move the file position on.
+    #[inline]
+    pub fn moves(&self) -> bool {
+        self.traits.contains(Traits::MOVES)
+    }
+    /// Whether reads count as accesses.
+    pub(crate) fn notes_reads(&self) -> bool {
+        self.traits.contains(Traits::NOTES_READS)
     }
     /// Replaces the flags that F_SETFL may change.
     pub fn set_flags(&self, new: OpenFlags) -> Result {

@@ -4,7 +4,7 @@
 //!   implements [`FileData`].
 //! - [`DirFile`]: readdir; the inode implements [`DirData`].
 
-use crate::file::{Caller, File, FileOps, MmapBacking};
+use crate::file::{Caller, File, FileOps, MmapBacking, Traits};
 use crate::inode::{DirEmit, FileType, SetAttr, TimeNs};
 use crate::notify::event;
 use crate::rw::{SEEK_DATA, SEEK_HOLE};
@@ -55,8 +55,8 @@ impl<T: FileData> FileOps for RegularFile<T> {
     fn as_any(&self) -> &dyn Any {
         self
     }
-    fn seekable(&self) -> bool {
-        true
+    fn traits(&self) -> Traits {
+        Traits::FILE
     }
     fn read(&self, _f: &File, _cx: &dyn Caller, pos: u64, dst: &mut dyn Sink) -> Result<usize> {
         self.0.read_cache()?.read(pos, dst)
@@ -225,8 +225,8 @@ impl<T: DirData> FileOps for DirFile<T> {
     fn as_any(&self) -> &dyn Any {
         self
     }
-    fn seekable(&self) -> bool {
-        true
+    fn traits(&self) -> Traits {
+        Traits::FILE
     }
     fn read(&self, _f: &File, _cx: &dyn Caller, _pos: u64, _dst: &mut dyn Sink) -> Result<usize> {
         Err(Errno::EISDIR)

@@ -6,7 +6,7 @@
 //! buffer sees one consistent text.
 
 use crate::cred::{Cred, Perm};
-use crate::file::{Caller, File, FileOps, MmapBacking, OpenFlags};
+use crate::file::{Caller, File, FileOps, MmapBacking, OpenFlags, Traits};
 use crate::inode::{
     Attr, DirEmit, FileType, Inode, InodeRef, MagicLink, SetAttr, StatFs, SuperBlock, TimeNs,
 };
@@ -303,8 +303,8 @@ impl FileOps for OpenText {
     fn as_any(&self) -> &dyn Any {
         self
     }
-    fn seekable(&self) -> bool {
-        true
+    fn traits(&self) -> Traits {
+        Traits::FILE
     }
     fn read(&self, _f: &File, cx: &dyn Caller, pos: u64, dst: &mut dyn Sink) -> Result<usize> {
         if let Some(r) = self.node.read_at(cx, pos, dst) {
@@ -349,8 +349,8 @@ impl FileOps for OpenDir {
     fn as_any(&self) -> &dyn Any {
         self
     }
-    fn seekable(&self) -> bool {
-        true
+    fn traits(&self) -> Traits {
+        Traits::FILE
     }
     fn read(&self, _f: &File, _cx: &dyn Caller, _pos: u64, _dst: &mut dyn Sink) -> Result<usize> {
         Err(Errno::EISDIR)

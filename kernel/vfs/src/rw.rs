@@ -22,7 +22,7 @@ impl File {
     /// read(2): at the file position, which moves on. [`Errno::EBADF`] if not open for reading.
     pub fn read(&self, cx: &dyn Caller, dst: &mut dyn Sink) -> Result<usize> {
         self.check_readable()?;
-        if !self.ops.seekable() {
+        if !self.moves() {
             let n = self.ops.read(self, cx, 0, dst)?;
             self.after_read(cx, n);
             return Ok(n);
@@ -40,7 +40,7 @@ impl File {
         if pos > i64::MAX as u64 {
             return Err(Errno::EINVAL);
         }
-        if !self.ops.seekable() {
+        if !self.seekable() {
             return Err(Errno::ESPIPE);
         }
         self.check_readable()?;
@@ -81,16 +81,17 @@ impl File {
         if pos.is_some_and(|p| p > i64::MAX as u64) {
             return Err(Errno::EINVAL);
         }
-        if !self.ops.seekable() {
-            if pos.is_some() {
-                return Err(Errno::ESPIPE);
-            }
-            self.check_writable()?;
-            let n = self.ops.write(self, cx, 0, src)?;
+        if pos.is_some() && !self.seekable() {
+            return Err(Errno::ESPIPE);
+        }
+        self.check_writable()?;
+        if !self.moves() {
+            let pos = pos.unwrap_or(0);
+            check_end(pos, src.remaining())?;
+            let n = self.ops.write(self, cx, pos, src)?;
             self.after_write(n);
             return Ok(n);
         }
-        self.check_writable()?;
         match pos {
             Some(p) => Ok(self.write_locked(cx, p, src, limit, append)?.0),
             None => {
@@ -185,7 +186,7 @@ impl File {
         if self.flags().contains(OpenFlags::PATH) {
             return Err(Errno::EBADF);
         }
-        if !self.ops.seekable() {
+        if !self.seekable() {
             return Err(Errno::ESPIPE);
         }
         let mut pos = self.pos.lock();
@@ -251,7 +252,7 @@ impl File {
         let m = p.mnt.flags();
         let dir = p.dentry.is_dir();
         if !(keeps_atime(self)
-            || !self.ops.notes_reads()
+            || !self.notes_reads()
             || m.intersects(MountFlags::NOATIME | MountFlags::RDONLY)
             || dir && m.contains(MountFlags::NODIRATIME))
         {

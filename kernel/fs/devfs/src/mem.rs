@@ -7,7 +7,7 @@ use core::any::Any;
 use hal::Platform;
 use hal::platform::LogLevel;
 use mm::io::{Sink, Source};
-use vfs::file::{Caller, File, FileOps, MmapBacking};
+use vfs::file::{Caller, File, FileOps, MmapBacking, Traits};
 
 /// Bytes moved in one step between waits for other tasks.
 const STEP: usize = 4096;
@@ -132,11 +132,11 @@ impl FileOps for MemDevice {
     fn as_any(&self) -> &dyn Any {
         self
     }
-    fn seekable(&self) -> bool {
-        self.kind != Kind::Kmsg
-    }
-    fn notes_reads(&self) -> bool {
-        false
+    fn traits(&self) -> Traits {
+        match self.kind {
+            Kind::Kmsg => Traits::empty(),
+            _ => Traits::SEEKABLE,
+        }
     }
     fn pollable(&self) -> bool {
         matches!(self.kind, Kind::Kmsg | Kind::Random)

@@ -158,7 +158,7 @@ impl Node for Descriptor {
         if t.cloexec(self.fd).unwrap_or(false) {
             flags |= OpenFlags::CLOEXEC;
         }
-        let pos = if f.ops.seekable() { *f.pos.lock() } else { 0 };
+        let pos = if f.seekable() { *f.pos.lock() } else { 0 };
         let mnt = f.path.as_ref().map_or(0, |p| p.mnt.id());
         let mut text = Text::default();
         let _ = write!(

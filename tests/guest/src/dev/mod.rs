@@ -204,6 +204,19 @@ fn seek_and_poll() {
         );
         say!("tty {}", sys!(ioctl(fd, TCGETS as _, 0)));
     }
+    for p in ["/dev/null", "/dev/zero", "/dev/full", "/dev/urandom"] {
+        let fd = open(p, O_RDWR).fd();
+        let mut b = [0u8; 10];
+        let n = sys!(read(fd, b.as_mut_ptr().cast(), 10));
+        let at = sys!(pread(fd, b.as_mut_ptr().cast(), 10, i64::MAX - 5));
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
+        say!(
+            "{p} read {n} written {} {at} {} then {:?}",
+            sys!(write(fd, b.as_ptr().cast(), 3)),
+            sys!(pwrite(fd, b.as_ptr().cast(), 3, 1000)),
+            info.lines().next()
+        );
+    }
 }
 
 fn mem_nodes() {
