@@ -61,6 +61,8 @@ pub(crate) struct Heat {
     pub(crate) moves: AtomicU32,
     /// Where calls return into trampolines: see [`Heat::way_back`].
     ways_back: [AtomicU64; 64],
+    /// Calls at sites that cannot be rewritten, by where they return to: nothing is to be looked for there again.
+    kept: [AtomicU64; 64],
     /// Where trampolines are.
     pub(crate) room: Room,
     /// The guest gets something there: all trampolines have to go.
@@ -78,13 +80,31 @@ impl Heat {
             traps: [const { AtomicU8::new(0) }; 256],
             moves: AtomicU32::new(0),
             ways_back: [const { AtomicU64::new(0) }; 64],
+            kept: [const { AtomicU64::new(0) }; 64],
             room: Room::new(),
             evict: AtomicBool::new(false),
             exchanged: HostLock::new(SysVec::new()),
         }
     }
+    /// Where in a table of 64 what is about `rip` is.
     fn way(rip: u64) -> usize {
         (rip ^ rip >> 6 ^ rip >> 12) as usize % 64
+    }
+    /// The site whose call returns to `rip` cannot be rewritten, as long as nothing changes there.
+    pub(crate) fn keep(&self, rip: u64) {
+        self.kept[Self::way(rip)].store(rip, Relaxed);
+    }
+    /// Whether that is known.
+    pub(crate) fn keeps(&self, rip: u64) -> bool {
+        self.kept[Self::way(rip)].load(Relaxed) == rip
+    }
+    /// There may be other code from `addr` to `end`.
+    pub(crate) fn forget_kept(&self, addr: u64, end: u64) {
+        for k in &self.kept {
+            if (addr..end).contains(&k.load(Relaxed)) {
+                k.store(0, Relaxed);
+            }
+        }
     }
     /// A call that ends at `rip` returns to `to`, among its page's trampolines. In one word, so that
     /// vCPUs need no lock: the address and how far from its own place `to` is.
@@ -109,6 +129,7 @@ impl Heat {
     /// What has been at `addr` to `end` is there no longer. With the process's map locked.
     pub(crate) fn forget(&self, addr: u64, end: u64) {
         self.forget_ways(addr, end);
+        self.forget_kept(addr, end);
         for e in self.exchanged.lock().iter_mut() {
             if (addr..end).contains(&e.addr) && e.live {
                 e.live = false;

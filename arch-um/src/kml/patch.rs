@@ -289,6 +289,9 @@ struct Caller<'a> {
 }
 
 impl Seen for Caller<'_> {
+    fn rip(&self) -> u64 {
+        self.cx.gp[RIP]
+    }
     fn register(&self, n: patch::Register) -> Option<u64> {
         // As the CPU numbers them. A call changes rcx and r11.
         const NONE: usize = usize::MAX;
@@ -356,9 +359,10 @@ impl KmlEngine {
 
     /// A call of guest code in this process has trapped: next time it may be a jump.
     pub(crate) fn consider(&self, space: &Space, cx: &UserContext) {
-        let (at, p) = (cx.gp[RIP].wrapping_sub(2), space.process);
+        let (rip, p) = (cx.gp[RIP], space.process);
+        let at = rip.wrapping_sub(2);
         let addr = at & !MASK;
-        if addr >= USER_END || !self.patches.on.load(Relaxed) {
+        if addr >= USER_END || !self.patches.on.load(Relaxed) || p.heat.keeps(rip) {
             return;
         }
         let warm = p.heat.is_warm(addr);
@@ -385,7 +389,10 @@ impl KmlEngine {
             .with_site(pfn, around, at, &Caller { cx, map: &map });
         match found {
             Some((page, info)) => self.exchange(p, &mut map, addr, pfn, page, &info),
-            None => p.heat.tell(Why::Sites),
+            None => {
+                p.heat.keep(rip);
+                p.heat.tell(Why::Sites);
+            }
         }
     }
 

@@ -153,6 +153,7 @@ impl Space {
                     }
                 }
                 MapOp::Protect { addr, len, prot } => {
+                    p.heat.forget_kept(addr, addr + len);
                     map.protect(addr, addr + len, prot, |s, e| {
                         let prot = prot.bits() as i32;
                         // SAFETY: as above.

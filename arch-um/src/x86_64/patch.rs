@@ -411,7 +411,8 @@ fn decoded(code: &[u8], page: usize, at: usize, rax: u64, seen: &dyn Seen) -> Op
         note(&i);
     }
     let list = &list[..n];
-    let witness = evidence::first(&instructions[..n], seen).map_or(at, |i| list[i].0);
+    let moved = seen.rip().wrapping_sub(at as u64 + 2);
+    let witness = evidence::first(&instructions[..n], moved, seen).map_or(at, |i| list[i].0);
     // What all agree about may still be data, and the code begin behind it, where they do not see it.
     let entries = entries(code, page, at);
     let is_real = |p: usize, borders: u64| {

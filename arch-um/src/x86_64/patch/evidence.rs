@@ -10,14 +10,17 @@ use iced_x86::{
 
 /// What a trapped call has found.
 pub(crate) trait Seen {
+    /// Where it returns to.
+    fn rip(&self) -> u64;
     /// A 64-bit register. `None` for those that a call changes.
     fn register(&self, r: Register) -> Option<u64>;
     /// `len` bytes of memory, at most eight.
     fn memory(&self, addr: u64, len: usize) -> Option<u64>;
 }
 
-/// The first of `code`, which ends at the call, from which all has been executed up to there.
-pub(crate) fn first(code: &[Instruction], seen: &dyn Seen) -> Option<usize> {
+/// The first of `code`, which ends at the call, from which all has been executed up to there. `moved`: how far the code
+/// is from where it has been decoded.
+pub(crate) fn first(code: &[Instruction], moved: u64, seen: &dyn Seen) -> Option<usize> {
     let mut factory = InstructionInfoFactory::new();
     // What has been changed behind the one that is looked at: bits by register number.
     let mut changed = 0u32;
@@ -35,7 +38,7 @@ pub(crate) fn first(code: &[Instruction], seen: &dyn Seen) -> Option<usize> {
         let to = instruction.op0_register();
         let shown = sure(to, changed);
         // Its sources are known only if neither it nor what follows changes them.
-        let value = result(instruction, seen, &|r| sure(r, changed | writes));
+        let value = result(instruction, moved, seen, &|r| sure(r, changed | writes));
         match (shown, value) {
             (Some(s), Some(v)) if s == v => found = Some(i),
             // This was not executed, or memory has changed since.
@@ -64,6 +67,7 @@ fn bit(r: Register) -> u32 {
 /// What the instruction writes to its first operand, a register of 32 or 64 bits.
 fn result(
     i: &Instruction,
+    moved: u64,
     seen: &dyn Seen,
     value: &dyn Fn(Register) -> Option<u64>,
 ) -> Option<u64> {
@@ -73,7 +77,7 @@ fn result(
     }
     let address = || {
         if i.is_ip_rel_memory_operand() {
-            return Some(i.ip_rel_memory_address());
+            return Some(i.ip_rel_memory_address().wrapping_add(moved));
         }
         i.virtual_address(1, 0, |r, _, _| match r.is_segment_register() {
             // FS and GS have bases that are not asked for.
@@ -96,11 +100,14 @@ fn result(
     Some(if to.is_gpr32() { v & 0xffff_ffff } else { v })
 }
 
-/// What a call behind `code` finds, for tests: each register has had a value of its own before.
+/// What a call behind `code`, decoded where it is, finds, for tests: each register has had a value of its own before.
 #[cfg(test)]
 pub(crate) fn after(code: &[Instruction]) -> impl Seen {
-    struct File([u64; 16]);
+    struct File([u64; 16], u64);
     impl Seen for File {
+        fn rip(&self) -> u64 {
+            self.1
+        }
         fn register(&self, r: Register) -> Option<u64> {
             let known = !matches!(r, Register::RCX | Register::R11);
             known.then(|| self.0[bit(r).trailing_zeros() as usize])
@@ -110,10 +117,14 @@ pub(crate) fn after(code: &[Instruction]) -> impl Seen {
             Some(v & u64::MAX >> (64 - len * 8))
         }
     }
-    let mut file = File(core::array::from_fn(|i| 0x1234_5678 * (i as u64 + 1)));
+    let end = code.last().map_or(0, Instruction::next_ip);
+    let mut file = File(
+        core::array::from_fn(|i| 0x1234_5678 * (i as u64 + 1)),
+        end + 2,
+    );
     let mut factory = InstructionInfoFactory::new();
     for i in code {
-        let new = result(i, &file, &|r| {
+        let new = result(i, 0, &file, &|r| {
             Some(file.0[bit(r).trailing_zeros() as usize])
         });
         let writes = written(&mut factory, i);
@@ -135,7 +146,13 @@ mod tests {
     /// rbx is 5, rdi 5, rsi 7, r8 the address of the memory, which holds 9; all others are 0.
     struct Example;
 
+    /// Where the code is.
+    const MOVED: u64 = 0x7000_0000;
+
     impl Seen for Example {
+        fn rip(&self) -> u64 {
+            0
+        }
         fn register(&self, r: Register) -> Option<u64> {
             match r {
                 Register::RCX | Register::R11 => None,
@@ -154,7 +171,7 @@ mod tests {
     fn first_of(bytes: &[u8]) -> Option<usize> {
         let code = Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE);
         let code: Vec<Instruction> = code.into_iter().collect();
-        first(&code, &Example)
+        first(&code, MOVED, &Example)
     }
 
     #[test]
@@ -173,11 +190,12 @@ mod tests {
         // mov r9, [r8 + 8]; mov r9, [r8 + 16]
         assert_eq!(first_of(&[0x4d, 0x8b, 0x48, 8]), Some(0));
         assert_eq!(first_of(&[0x4d, 0x8b, 0x48, 16]), None);
-        // lea rax, [rip - 7]
-        assert_eq!(
-            first_of(&[0x48, 0x8d, 0x05, 0xf9, 0xff, 0xff, 0xff]),
-            Some(0)
-        );
+        // lea rax, [rip + distance to address 0]; to where it would be if the code were at 0
+        for (to, first) in [(0u64, Some(0)), (MOVED, None)] {
+            let distance = (to.wrapping_sub(MOVED + 7) as i32).to_le_bytes();
+            let code = [&[0x48, 0x8d, 0x05][..], &distance].concat();
+            assert_eq!(first_of(&code), first);
+        }
     }
 
     #[test]

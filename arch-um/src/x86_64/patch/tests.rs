@@ -11,6 +11,9 @@ fn page(code: &[u8]) -> (Vec<u8>, usize) {
 struct Number(u64);
 
 impl Seen for Number {
+    fn rip(&self) -> u64 {
+        0
+    }
     fn register(&self, r: Register) -> Option<u64> {
         match r {
             Register::RCX | Register::R11 => None,
@@ -150,10 +153,15 @@ fn distances_to_data_are_kept() {
     // xor eax, eax; lea rdi, [rip + 0x1234]; syscall
     let (mut p, at) = (vec![0x90; PAGE_SIZE], 999);
     p[990..1001].copy_from_slice(&[0x31, 0xc0, 0x48, 0x8d, 0x3d, 0x34, 0x12, 0, 0, 0x0f, 0x05]);
+    const PAGE: u64 = 0x7000_0000;
     struct Lea;
     impl Seen for Lea {
+        fn rip(&self) -> u64 {
+            PAGE + 1001
+        }
         fn register(&self, r: Register) -> Option<u64> {
-            Some(if r == Register::RDI { 999 + 0x1234 } else { 0 })
+            let there = r == Register::RDI;
+            Some(if there { PAGE + 999 + 0x1234 } else { 0 })
         }
         fn memory(&self, _: u64, _: usize) -> Option<u64> {
             None
@@ -242,12 +250,8 @@ fn sites_of_libraries() {
                 let to = (page + PAGE_SIZE + BEHIND).min(code.len());
                 let before: Vec<Instruction> = {
                     let first = (at.saturating_sub(60)..at).find(|i| starts[*i]).unwrap();
-                    let mut d = Decoder::with_ip(
-                        64,
-                        &code[first..at],
-                        (first - from) as u64,
-                        DecoderOptions::NONE,
-                    );
+                    let ip = addr + first as u64;
+                    let mut d = Decoder::with_ip(64, &code[first..at], ip, DecoderOptions::NONE);
                     d.iter().collect()
                 };
                 let seen = evidence::after(&before);
