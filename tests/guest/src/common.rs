@@ -174,6 +174,11 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
+/// Nice value of the process: the tests may run niced.
+pub fn niceness() -> i32 {
+    unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
+}
+
 /// Prints the line that stands for the root-only part of a test.
 pub fn skip_root() {
     say!("skipped: needs root");

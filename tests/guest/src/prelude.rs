@@ -2,10 +2,10 @@
 
 pub use crate::common::{
     Gate, R, RDWR, St, block, chmod, chown, close, cs, describe, errno, errno_name, exec, forever,
-    fork, fstat, get, gettid, handle, is_root, kind, link, ls, me, members, mkdir, ms, nop, now_ms,
-    open, open_mode, pair, pending, pipe, pipe2, put, read, rename, rmdir, run, set, set_action,
-    show, sig, skip_root, stat, symlink, took, ts, unblock, unlink, until_asleep, until_state,
-    wait, wait_opt, write, zero,
+    fork, fstat, get, gettid, handle, is_root, kind, link, ls, me, members, mkdir, ms, niceness,
+    nop, now_ms, open, open_mode, pair, pending, pipe, pipe2, put, read, rename, rmdir, run, set,
+    set_action, show, sig, skip_root, stat, symlink, took, ts, unblock, unlink, until_asleep,
+    until_state, wait, wait_opt, write, zero,
 };
 pub use libc::*;
 pub use std::ptr::{null, null_mut};

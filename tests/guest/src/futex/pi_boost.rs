@@ -33,9 +33,9 @@ fn priority_of(tid: i32) -> i64 {
         .unwrap_or(-1000)
 }
 
-/// Priority of a thread that nobody lends one: the tests may run niced.
+/// Priority of a thread that nobody lends one.
 fn plain() -> i64 {
-    20 + unsafe { getpriority(PRIO_PROCESS, 0) } as i64
+    20 + i64::from(niceness())
 }
 
 /// A thread of priority `prio` that locks `a`, notes `name`, and unlocks it.

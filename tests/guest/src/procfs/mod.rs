@@ -77,7 +77,13 @@ fn stat_fields() {
             n(6) == getsid(0) as i64
         );
     }
-    say!("threads {} prio {} nice {}", n(20), n(18), n(19));
+    let base = i64::from(niceness());
+    say!(
+        "threads {} prio {} nice {}",
+        n(20),
+        n(18) - base,
+        n(19) - base
+    );
     let uptime = text("/proc/uptime");
     let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
     say!(

@@ -196,11 +196,11 @@ fn nice_and_priority() {
             v.to_string()
         }
     };
-    say!("{}", prio(PRIO_PROCESS, 0));
+    let base = niceness();
     say!(
         "{} {}",
-        sys!(setpriority(PRIO_PROCESS, 0, 5)),
-        prio(PRIO_PROCESS, 0)
+        sys!(setpriority(PRIO_PROCESS, 0, base + 5)),
+        niceness() - base
     );
     say!(
         "beyond {} {}",
