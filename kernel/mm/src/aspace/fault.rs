@@ -18,6 +18,8 @@ use hal::{PAGE_SHIFT, Pfn, Prot, USER_END};
 
 /// Pages around a fault that are looked at together: 64 KiB.
 const AROUND: u64 = 16;
+/// Pages of a mapping that are not worth to be mapped ahead.
+const FEW: usize = 4;
 /// Resident pages of a file mapped by one fault: 512 KiB. An entry costs
 /// little, a fault much.
 const FILE: u64 = 128;
@@ -91,7 +93,7 @@ impl Mm {
                     Some(v) if !rights(v.prot).contains(access) => {
                         Outcome::Fail(FaultError::Segv(2))
                     }
-                    Some(v) => self.resolve_in(v, page, access),
+                    Some(v) => self.resolve_in(v, vmas.latest, page, access),
                     None => Outcome::Fail(FaultError::Segv(1)),
                 }
             };
@@ -116,7 +118,7 @@ impl Mm {
         }
     }
 
-    fn resolve_in(&self, v: &Vma, page: u64, access: Prot) -> Outcome {
+    fn resolve_in(&self, v: &Vma, latest: (u64, u64), page: u64, access: Prot) -> Outcome {
         let pte = self.pt.lock().get(page);
         if let Some(p) = pte
             && p.allows(access)
@@ -127,7 +129,7 @@ impl Mm {
         match &v.show {
             Show::Special(_) => Outcome::Fail(FaultError::Segv(2)),
             Show::Anon => match pte {
-                None => self.new_extent(v, page),
+                None => self.new_extent(v, latest, page),
                 Some(_) => self.own(v, None, page),
             },
             Show::File(f) if write && !v.is_shared() => match pte {
@@ -138,11 +140,14 @@ impl Mm {
         }
     }
 
-    /// New zero pages.
-    fn new_extent(&self, v: &Vma, page: u64) -> Outcome {
+    /// New zero pages. `latest`: the mapping that was made last.
+    fn new_extent(&self, v: &Vma, latest: (u64, u64), page: u64) -> Outcome {
         let want = extent_pages(v, page);
         let sequential = want > AROUND || v.next.load(Relaxed) == page;
-        let (lo, hi) = if sequential {
+        let begins = page == latest.0;
+        let (lo, hi) = if begins {
+            (page, page.saturating_add(want * PAGE).min(latest.1))
+        } else if sequential {
             (page, page.saturating_add(want * PAGE))
         } else {
             let lo = page & !(want * PAGE - 1);
@@ -151,9 +156,10 @@ impl Mm {
         let (lo, hi) = (lo.max(v.start), hi.min(v.end));
         let (lo, hi) = absent_around(&self.pt.lock(), page, lo, hi);
         let n = ((hi - lo) >> PAGE_SHIFT) as usize;
-        // What has been touched from end to end so far goes on being so, most likely:
-        // its next extent is mapped with all pages present.
-        let whole = sequential && n as u64 > AROUND;
+        // What has been touched from end to end so far goes on being so, most likely, and so does a small
+        // mapping that is touched from its beginning: all pages are mapped present.
+        let small = begins && hi == latest.1 && n >= FEW;
+        let whole = sequential && n as u64 > AROUND || small;
         let contents = if whole {
             Contents::ZeroUsed
         } else {
@@ -595,7 +601,7 @@ impl Mm {
                 Show::Special(_) => return None,
                 // A debugger does not write to what others see.
                 Show::File(_) if write && v.is_shared() => return None,
-                Show::Anon if pte.is_none() => self.new_extent(v, page),
+                Show::Anon if pte.is_none() => self.new_extent(v, vmas.latest, page),
                 Show::Anon => self.own(v, None, page),
                 Show::File(f) if write => match pte {
                     Some(p) if p.owner() == Owner::Anon => self.own(v, None, page),

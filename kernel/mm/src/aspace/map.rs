@@ -134,7 +134,10 @@ impl Mm {
                 let cache = PageCache::new_anon(len);
                 Show::File(FileRange::new(&self.me, cache, 0, None, flags))
             }
-            Backing::Anon => Show::Anon,
+            Backing::Anon => {
+                vmas.latest = (addr, end);
+                Show::Anon
+            }
             Backing::File {
                 cache,
                 offset,

@@ -199,6 +199,8 @@ pub(super) struct VmaSet {
     pub(super) layout: Layout,
     /// mlockall(MCL_FUTURE).
     pub(super) lock_future: bool,
+    /// The private anonymous mapping that was made last, which may have joined with its neighbours.
+    pub(super) latest: (u64, u64),
     /// Between the first and `top` there is no gap of at least the second.
     hint: (u64, u64),
 }
@@ -215,6 +217,7 @@ impl VmaSet {
             brk: 0,
             layout: Layout::default(),
             lock_future: false,
+            latest: (0, 0),
             hint: (0, u64::MAX),
         }
     }
