@@ -323,6 +323,8 @@ pub fn copies_into_vanishing_pages() {
     put("f", &[b'x'; PAGES * PAGE]);
     let fd = open("f", O_RDONLY).fd();
     let p = anon_pages(PAGES) as usize;
+    // Elsewhere: what is free may be where the reader reads to.
+    let other = anon_pages(PAGES);
     let stop = AtomicU32::new(0);
     std::thread::scope(|s| {
         let t = s.spawn(|| {
@@ -343,12 +345,11 @@ pub fn copies_into_vanishing_pages() {
                 1 => sys!(madvise(p as *mut _, PAGES * PAGE, MADV_DONTNEED)),
                 _ => prot(p as *mut u8, PAGES, PROT_READ),
             };
-            let other = anon_pages(PAGES);
+            map(other as usize, PAGES * PAGE, RW, ANON | MAP_FIXED, -1, 0).v();
             for page in 0..PAGES {
                 poke(other, page * PAGE, 1);
                 clean &= (1..PAGE).all(|at| peek(other, page * PAGE + at) == 0);
             }
-            sys!(munmap(other.cast(), PAGES * PAGE));
             map(p, PAGES * PAGE, RW, ANON | MAP_FIXED, -1, 0).v();
         }
         stop.store(1, SeqCst);
