@@ -19,7 +19,7 @@ use crate::{Error, zygote};
 use abi::Errno;
 use core::convert::Infallible;
 use core::ptr;
-use core::sync::atomic::Ordering::{Acquire, SeqCst};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32};
 use hal::USER_END;
 use hal::mem::MEM_BASE;
@@ -503,7 +503,15 @@ impl Vcpu {
         let home = ptr::from_ref(home).cast_mut();
         self.block.store(ptr::from_ref(block).cast_mut(), SeqCst);
         self.home.store(home, SeqCst);
+        block.engine.store(home.expose_provenance() as u64, SeqCst);
         self.current.store(home, SeqCst);
+    }
+    /// The thread that embodies the vCPU of `block`, the caller's.
+    #[inline]
+    pub(crate) fn here(block: &hal::cpu::CpuBlock) -> &'static Thread {
+        let t = block.engine.load(Relaxed) as usize;
+        // SAFETY: made from a reference that lives for ever, before anything ran on this vCPU.
+        unsafe { &*core::ptr::with_exposed_provenance(t) }
     }
     pub(crate) fn cpu_block(&self) -> Option<&'static hal::cpu::CpuBlock> {
         // SAFETY: null, or made from a reference that lives for ever.
@@ -531,7 +539,10 @@ impl Vcpu {
         // SAFETY: as above.
         unsafe { self.home.load(Acquire).as_ref() }
     }
-    pub(crate) fn set_current(&self, t: &'static Thread) {
-        self.current.store(ptr::from_ref(t).cast_mut(), SeqCst);
+    /// The vCPU of `block`, the caller's, goes on in `t`.
+    pub(crate) fn set_current(&self, block: &hal::cpu::CpuBlock, t: &'static Thread) {
+        let at = ptr::from_ref(t).cast_mut();
+        block.engine.store(at.expose_provenance() as u64, SeqCst);
+        self.current.store(at, SeqCst);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::KmlEngine;
 use super::heat::Why;
-use super::process::Process;
+use super::process::{Process, Vcpu};
 use super::thread::Thread;
 use crate::lock::HostLock;
 use crate::queue::{Queue, When};
@@ -48,7 +48,7 @@ impl Space {
     /// The thread of vCPU `cpu`, the caller's, if that is in this space's process.
     #[inline]
     fn thread_here(&self, cpu: &CpuBlock) -> Option<&'static Thread> {
-        let t = self.engine.vcpus[cpu.id as usize].current();
+        let t = Vcpu::here(cpu);
         let here = t.process().is_some_and(|p| core::ptr::eq(p, self.process));
         here.then_some(t)
     }

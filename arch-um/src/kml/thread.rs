@@ -276,7 +276,7 @@ impl KmlEngine {
         };
         f.set_in_call(false);
         cpu.mode.store(mode::KERNEL, Release);
-        v.set_current(to);
+        v.set_current(cpu, to);
         // SAFETY: this is thread `from`; `to` has been set up and waits.
         unsafe { kml::hop(f, t, hand_over) };
         let deadline = cpu.deadline.load(SeqCst);

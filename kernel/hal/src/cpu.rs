@@ -60,6 +60,8 @@ pub struct CpuBlock {
     pub mode: AtomicU32,
     /// Pending interrupts (`IRQ_*`).
     pub pending: AtomicU32,
+    /// The engine's own: what embodies this vCPU.
+    pub engine: AtomicU64,
     /// The clock's programmed deadline, in ns of the monotonic clock; `u64::MAX` = none.
     pub deadline: AtomicU64,
 }
@@ -71,6 +73,7 @@ impl CpuBlock {
             id,
             mode: AtomicU32::new(mode::KERNEL),
             pending: AtomicU32::new(0),
+            engine: AtomicU64::new(0),
             deadline: AtomicU64::new(u64::MAX),
         }
     }

@@ -249,14 +249,13 @@ impl File {
     /// What follows a read: atime, event. Also for readers that bypass [`File::read`] (mmap, splice, exec).
     pub fn after_read(&self, cx: &dyn Caller, n: usize) {
         let Some(p) = &self.path else { return };
-        let m = p.mnt.flags();
-        let dir = p.dentry.is_dir();
-        if !(keeps_atime(self)
-            || !self.notes_reads()
-            || m.intersects(MountFlags::NOATIME | MountFlags::RDONLY)
-            || dir && m.contains(MountFlags::NODIRATIME))
-        {
-            self.inode.accessed(cx, m.contains(MountFlags::RELATIME));
+        if self.notes_reads() && !keeps_atime(self) {
+            let m = p.mnt.flags();
+            let keeps = m.intersects(MountFlags::NOATIME | MountFlags::RDONLY)
+                || m.contains(MountFlags::NODIRATIME) && p.dentry.is_dir();
+            if !keeps {
+                self.inode.accessed(cx, m.contains(MountFlags::RELATIME));
+            }
         }
         if n > 0 {
             self.notify(event::ACCESS);
