@@ -443,7 +443,7 @@ impl Process {
     /// Mappings go before one of them runs guest code; see [`stub`], number 6.
     pub(crate) fn wipe(&self, m: &mut MapState, frame: &HostFrame) {
         for (cpu, s) in (0..).zip(self.stubs) {
-            if s.state.load(Relaxed) == stub_state::READY {
+            if s.is_ready() {
                 frame.reset(self.area(cpu));
                 s.owner.fetch_add(1, Relaxed);
                 s.stale.store(true, Relaxed);

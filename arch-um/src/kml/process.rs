@@ -500,18 +500,16 @@ impl Vcpu {
         }
     }
     pub(crate) fn start(&self, home: &'static Thread, block: &'static hal::cpu::CpuBlock) {
-        let home = ptr::from_ref(home).cast_mut();
         self.block.store(ptr::from_ref(block).cast_mut(), SeqCst);
-        self.home.store(home, SeqCst);
-        block.engine.store(home.expose_provenance() as u64, SeqCst);
-        self.current.store(home, SeqCst);
+        self.home.store(ptr::from_ref(home).cast_mut(), SeqCst);
+        self.set_current(block, home);
     }
     /// The thread that embodies the vCPU of `block`, the caller's.
     #[inline]
     pub(crate) fn here(block: &hal::cpu::CpuBlock) -> &'static Thread {
         let t = block.engine.load(Relaxed) as usize;
         // SAFETY: made from a reference that lives for ever, before anything ran on this vCPU.
-        unsafe { &*core::ptr::with_exposed_provenance(t) }
+        unsafe { &*ptr::with_exposed_provenance(t) }
     }
     pub(crate) fn cpu_block(&self) -> Option<&'static hal::cpu::CpuBlock> {
         // SAFETY: null, or made from a reference that lives for ever.

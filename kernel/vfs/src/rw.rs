@@ -86,9 +86,10 @@ impl File {
         }
         self.check_writable()?;
         if !self.moves() {
-            let pos = pos.unwrap_or(0);
-            check_end(pos, src.remaining())?;
-            let n = self.ops.write(self, cx, pos, src)?;
+            if let Some(p) = pos {
+                check_end(p, src.remaining())?;
+            }
+            let n = self.ops.write(self, cx, pos.unwrap_or(0), src)?;
             self.after_write(n);
             return Ok(n);
         }
